@@ -1,0 +1,96 @@
+"""What a handler may see: one context class per route. [compiled]
+
+Rule: a handler never reaches past its context. A write sees the entry's time and seed and nothing of the local node;
+a read sees data only; a local command sees the session and the node's services, never the keyspace for writing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durakv.keyspace.keyspace import Db, Keyspace
+
+if TYPE_CHECKING:
+    from durakv.commands.services import Services
+    from durakv.commands.session import Session
+
+_MASK64 = (1 << 64) - 1
+
+# Keyspace event classes, as in notify-keyspace-events.
+NOTIFY_GENERIC = 1 << 2  # g
+NOTIFY_STRING = 1 << 3  # $
+NOTIFY_LIST = 1 << 4  # l
+NOTIFY_SET = 1 << 5  # s
+NOTIFY_HASH = 1 << 6  # h
+NOTIFY_ZSET = 1 << 7  # z
+NOTIFY_EXPIRED = 1 << 8  # x
+NOTIFY_EVICTED = 1 << 9  # e
+NOTIFY_STREAM = 1 << 10  # t
+NOTIFY_KEY_MISS = 1 << 11  # m
+NOTIFY_NEW = 1 << 14  # n
+
+
+class ReadContext:
+    """For ``@read``: ``db`` is the selected database; handlers must not change what they are shown.
+
+    ``now_ms`` is max(local clock, log time). ``below(n)`` is local chance (RANDOMKEY, SRANDMEMBER): reads need not
+    repeat on another node.
+    """
+
+    def __init__(self, ks: Keyspace) -> None:
+        self.ks = ks
+        self.db: Db = ks.dbs[0]
+        self.now_ms = 0
+        self.seed = 0
+        self.draws = 0
+
+    def below(self, n: int) -> int:
+        """Uniform-enough int in [0, n), n >= 1."""
+        self.draws += 1
+        return mix64(self.seed, self.draws) % n
+
+
+class WriteContext:
+    """For ``@write``: the unit being applied. Same entry, same state => same result on every node.
+
+    ``now_ms`` is the entry's time; ``below(n)`` the entry's counter-based chance; ``can_block`` is False inside MULTI
+    and scripts. ``index`` is the entry's log index.
+    """
+
+    def __init__(self, ks: Keyspace) -> None:
+        self.ks = ks
+        self.db: Db = ks.dbs[0]
+        self.now_ms = 0
+        self.index = 0
+        self.seed = 0
+        self.draws = 0
+        self.can_block = True
+        # Event classes somebody on this node listens to; 0 makes notify() a no-op. Never changes applied state.
+        self.notify_mask = 0
+        self.events: list[tuple[int, bytes, bytes]] = []
+
+    def below(self, n: int) -> int:
+        """Int in [0, n), n >= 1, the same on every node."""
+        self.draws += 1
+        return mix64(self.seed, self.draws) % n
+
+    def notify(self, event_class: int, event: bytes, key: bytes) -> None:
+        """Record a keyspace event of ``db``; published after apply on nodes that have listeners."""
+        if self.notify_mask & event_class:
+            self.events.append((self.db.number, event, key))
+
+
+class LocalContext:
+    """For ``@local``: the session that asked and the node's services."""
+
+    def __init__(self, session: Session, node: Services) -> None:
+        self.session = session
+        self.node = node
+
+
+def mix64(seed: int, counter: int) -> int:
+    """Counter-based 64-bit mixing (splitmix64 finaliser); about 0.3 us, no state."""
+    z = (seed + counter * 0x9E3779B97F4A7C15) & _MASK64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return z ^ (z >> 31)

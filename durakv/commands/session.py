@@ -1,0 +1,97 @@
+"""Per-connection state that commands may see and change: user, database, protocol, transaction, subscriptions.
+
+Rule: plain state and the outgoing byte queue; no parsing, no sockets, no engine. A forwarded client has a Session on
+the leader too (``origin_node`` tells whose). [compiled]
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from durakv.acl.users import User
+
+
+class Sink(Protocol):
+    """Where a session's output goes; implemented by client connections and by peer links."""
+
+    def flush(self) -> None:
+        """Send what the session has queued."""
+
+    def close_after_flush(self) -> None:
+        """Send what is queued, then close."""
+
+    def kill(self) -> None:
+        """Close now."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Session:
+    """One client. ``out`` collects encoded replies; whoever owns the transport flushes it.
+
+    ``pending`` counts requests accepted and not answered; while it is above zero replies must wait their turn, which
+    the engine arranges. ``held`` are parsed requests that may not start before ``pending`` is zero again.
+    """
+
+    def __init__(self, session_id: int, origin_node: int) -> None:
+        self.id = session_id
+        self.origin_node = origin_node
+        # Names the session in the log; unique across restarts of its node.
+        self.uid = session_id
+        self.user: User | None = None
+        self.authenticated = False
+        self.db = 0
+        self.protocol = 2
+        self.name = b""
+        self.lib_name = b""
+        self.lib_ver = b""
+        self.address = ""
+        self.local_address = ""
+        self.created_ms = 0
+        self.last_ms = 0
+        self.last_command = ""
+        self.commands = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        # Transactions: None outside MULTI, else queued (row, argv); `multi_error` makes EXEC abort.
+        self.multi: list[tuple[object, list[bytes]]] | None = None
+        self.multi_error = False
+        # (db, key) -> log index at which WATCH was applied.
+        self.watched: dict[tuple[int, bytes], int] = {}
+        self.channels: dict[bytes, None] = {}
+        self.patterns: dict[bytes, None] = {}
+        self.shard_channels: dict[bytes, None] = {}
+        self.out: list[bytes] = []
+        self.out_bytes = 0
+        self.flush_wanted = False
+        self.pending = 0
+        self.held: deque[list[bytes]] = deque()
+        self.blocked = False
+        self.readonly = False
+        self.closing = False
+        # CLIENT REPLY: b"on", b"off" or b"skip" (the next reply only).
+        self.reply_mode = b"on"
+        self.skip_next = False
+        self.no_evict = False
+        self.no_touch = False
+        self.monitor = False
+        # Log index of this session's last write, for WAIT, WAITAOF and durability tokens.
+        self.last_write_index = 0
+        # Replies computed from an expired key wait in `gated` until log time has passed the deadline.
+        self.gates = 0
+        self.gated: list[bytes] = []
+        # The transport: connection, peer link or None (closed, or tests reading `out`).
+        self.sink: Sink | None = None
+
+    def write(self, wire: bytes) -> None:
+        """Queue encoded bytes."""
+        self.out.append(wire)
+        self.out_bytes += len(wire)
+
+    def in_pubsub(self) -> bool:
+        """Whether RESP2's restricted subscriber mode applies."""
+        return bool(self.channels or self.patterns or self.shard_channels)

@@ -1,0 +1,276 @@
+"""Every directive once: name, kind and bounds, default, whether CONFIG SET may change it, and what it does.
+
+Rule: nothing else in durakv names a default or a bound. Valkey's names where the thing exists there; those marked
+"accepted" are read, kept and shown so that existing files and tools work, and change nothing here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from durakv.config.values import (
+    Choice,
+    EventFlags,
+    Integer,
+    Kind,
+    Only,
+    OutputLimits,
+    Percentiles,
+    SavePoints,
+    Text,
+    Value,
+    Words,
+    YesNo,
+)
+
+INT_MAX: Final = (1 << 31) - 1
+LONG_MAX: Final = (1 << 63) - 1
+
+
+class Directive:
+    """One setting. ``secret`` values are never logged."""
+
+    __slots__ = ("alias", "attribute", "default", "help", "kind", "mutable", "name", "secret")
+
+    def __init__(
+        self, name: str, kind: Kind, default: str, help_text: str, *, mutable: bool, alias: str, secret: bool
+    ) -> None:
+        self.name = name
+        self.attribute = name.replace("-", "_")
+        self.kind = kind
+        self.default: Value = kind.parse(default)
+        self.help = help_text
+        self.mutable = mutable
+        self.alias = alias
+        self.secret = secret
+
+
+def _fixed(name: str, kind: Kind, default: str, help_text: str, *, alias: str = "") -> Directive:
+    """Set at start only."""
+    return Directive(name, kind, default, help_text, mutable=False, alias=alias, secret=False)
+
+
+def _live(name: str, kind: Kind, default: str, help_text: str, *, alias: str = "", secret: bool = False) -> Directive:
+    """CONFIG SET may change it."""
+    return Directive(name, kind, default, help_text, mutable=True, alias=alias, secret=secret)
+
+
+def _num(low: int, high: int) -> Integer:
+    return Integer(low, high)
+
+
+def _size(low: int, high: int = LONG_MAX) -> Integer:
+    return Integer(low, high, size=True)
+
+
+_PORT: Final = Integer(0, 65535)
+_BOOL: Final = YesNo()
+_TEXT: Final = Text()
+_LATER_POLICIES: Final = {
+    name: "durakv does not evict keys yet, only noeviction is enforced: writes get -OOM above maxmemory"
+    for name in (
+        "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu",
+        "allkeys-random",
+    )
+}  # fmt: skip
+_LATER_LEVELS: Final = {
+    name: "only quorum is offered now: a reply is sent once a majority has the write on disk"
+    for name in ("async", "local", "insync", "all")
+}
+_NO_TLS: Final = "TLS is not available yet; leave it out and use a private network or a TLS proxy"
+_ALWAYS_LOGGED: Final = "every write is in the durable log; leave the directive out (appendfsync says when it is synced)"
+
+NETWORK: Final = (
+    _fixed("port", _PORT, "6379", "TCP port for clients."),
+    _fixed("peer-port", _PORT, "0", "TCP port for the other nodes of the group; 0 means port + 10000."),
+    _fixed("bind", Words(16), "127.0.0.1 -::1", "Addresses to listen on; a leading - tolerates absence; * is all."),
+    _fixed("tcp-backlog", _num(0, INT_MAX), "511", "Length of the accept queue."),
+    _live("tcp-keepalive", _num(0, INT_MAX), "300", "Seconds between TCP keepalive probes; 0 turns them off."),
+    _live("timeout", _num(0, INT_MAX), "0", "Close a client idle for this many seconds; 0 never."),
+    _live("maxclients", _num(1, (1 << 32) - 1), "10000", "Client connections at once."),
+    _live("protected-mode", _BOOL, "yes", "Refuse remote clients while the default user has no password."),
+    _fixed("unixsocket", Only(_TEXT, "", "Unix sockets are not available yet; use TCP on 127.0.0.1"), "",
+           "Path of a Unix socket."),
+    _fixed("unixsocketperm", Integer(0, 0o777, octal=True), "0", "Accepted."),
+    _fixed("tls-port", Only(_PORT, 0, _NO_TLS), "0", "TCP port for TLS clients."),
+    _fixed("tls-replication", Only(_BOOL, False, _NO_TLS), "no", "TLS between nodes."),
+    _fixed("tls-cluster", Only(_BOOL, False, _NO_TLS), "no", "TLS between nodes."),
+    _live("client-output-buffer-limit", OutputLimits(),
+          "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+          "class hard soft seconds: close a client whose unread replies pass hard, or soft for that long."),
+    _live("client-query-buffer-limit", _size(1 << 20), "1gb", "Largest unparsed input of one client."),
+    _live("proto-max-bulk-len", _size(1 << 20), "512mb", "Largest single argument or value."),
+    _live("max-new-connections-per-cycle", _num(1, 1000), "10", "Accepted."),
+)  # fmt: skip
+
+GENERAL: Final = (
+    _fixed("dir", _TEXT, "./", "Data directory."),
+    _fixed("daemonize", Only(_BOOL, False, "durakv stays in the foreground; let systemd or the container run it"), "no",
+           "Refused: use a service manager."),
+    _fixed("supervised", Choice("no", "auto", "systemd", "upstart"), "no", "Accepted."),
+    _fixed("pidfile", _TEXT, "", "Write the process id here."),
+    _fixed("logfile", _TEXT, "", "Log to this file; empty is standard output."),
+    _live("loglevel", Choice("debug", "verbose", "notice", "warning", "nothing"), "notice", "Least level logged."),
+    _live("log-format", Choice("logfmt", "json", "legacy"), "logfmt", "How log lines are written."),
+    _fixed("databases", _num(1, 10_000), "16", "Logical databases; the same on every node of a group."),
+    _live("hz", _num(0, INT_MAX), "10", "Accepted; timers run on their own periods."),
+    _live("dynamic-hz", _BOOL, "yes", "Accepted."),
+    _live("activerehashing", _BOOL, "yes", "Accepted."),
+    _live("active-expire-effort", _num(1, 10), "1", "Accepted."),
+    _fixed("io-threads", _num(1, 128), "1", "Accepted; one thread serves clients."),
+    _fixed("always-show-logo", _BOOL, "no", "Accepted."),
+    _fixed("set-proc-title", _BOOL, "yes", "Accepted."),
+    _live("proc-title-template", _TEXT, "{title} {listen-addr} {server-mode}", "Accepted."),
+    _live("crash-log-enabled", _BOOL, "yes", "Accepted."),
+    _fixed("syslog-enabled", Only(_BOOL, False, "log to standard output and let the service manager forward it"), "no",
+           "Refused."),
+    _live("shutdown-timeout", _num(0, INT_MAX), "10", "Seconds SHUTDOWN waits for a successor."),
+    _live("shutdown-on-sigint", Words(4), "default", "Accepted."),
+    _live("shutdown-on-sigterm", Words(4), "default", "Accepted."),
+    _live("busy-reply-threshold", _num(0, LONG_MAX), "5000", "Accepted.", alias="lua-time-limit"),
+    _live("availability-zone", _TEXT, "", "Zone of the node, told to clients."),
+    _live("extended-redis-compatibility", _BOOL, "no", "Say redis instead of valkey in HELLO and LOLWUT."),
+    _live("ignore-warnings", _TEXT, "", "Accepted."),
+    _live("locale-collate", _TEXT, "", "Accepted."),
+    _live("hide-user-data-from-log", _BOOL, "yes", "Keep keys and values out of the log."),
+    _fixed("enable-debug-command", Choice("no", "yes", "local"), "no", "Who may use DEBUG; local is loopback only."),
+    _fixed("enable-protected-configs", Choice("no", "yes", "local"), "no", "Accepted."),
+    _fixed("enable-module-command", Choice("no", later={
+        "yes": "durakv loads no modules", "local": "durakv loads no modules"}), "no", "Refused."),
+)  # fmt: skip
+
+SECURITY: Final = (
+    _live("requirepass", _TEXT, "", "Password of the default user.", secret=True),
+    _fixed("aclfile", Only(_TEXT, "", "ACL files are not read yet; set users with ACL SETUSER"), "", "File of users."),
+    _live("acllog-max-len", _num(0, LONG_MAX), "128", "Entries ACL LOG keeps."),
+    _live("acl-pubsub-default", Choice("resetchannels", "allchannels"), "resetchannels",
+          "Channels a new user may use."),
+    _live("masterauth", _TEXT, "", "Accepted.", alias="primaryauth", secret=True),
+    _live("masteruser", _TEXT, "", "Accepted.", alias="primaryuser", secret=True),
+)  # fmt: skip
+
+MEMORY: Final = (
+    _live("maxmemory", _size(0, (1 << 64) - 1), "0", "Refuse writes that grow the data above this; 0 is no limit."),
+    _live("maxmemory-policy", Choice("noeviction", later=_LATER_POLICIES), "noeviction", "What to do at maxmemory."),
+    _live("maxmemory-samples", _num(1, 64), "5", "Accepted."),
+    _live("maxmemory-eviction-tenacity", _num(0, 100), "10", "Accepted."),
+    _live("maxmemory-clients", _size(0), "0", "Accepted."),
+    _live("lfu-log-factor", _num(0, INT_MAX), "10", "Accepted."),
+    _live("lfu-decay-time", _num(0, INT_MAX), "1", "Accepted."),
+    _live("activedefrag", Only(_BOOL, False, "the allocator is Python's, it has no active defragmentation"), "no",
+          "Refused."),
+    *(
+        _live(f"lazyfree-lazy-{name}", _BOOL, "yes", "Accepted.")
+        for name in ("eviction", "expire", "server-del", "user-del", "user-flush")
+    ),
+    _live("list-max-listpack-size", _num(-(1 << 31), INT_MAX), "-2", "OBJECT ENCODING's limit for small lists.",
+          alias="list-max-ziplist-size"),
+    _live("list-compress-depth", _num(0, INT_MAX), "0", "Accepted."),
+    _live("hash-max-listpack-entries", _num(0, LONG_MAX), "512", "OBJECT ENCODING's limit for small hashes.",
+          alias="hash-max-ziplist-entries"),
+    _live("hash-max-listpack-value", _size(0), "64", "OBJECT ENCODING's limit for small hashes.",
+          alias="hash-max-ziplist-value"),
+    _live("set-max-intset-entries", _num(0, LONG_MAX), "512", "OBJECT ENCODING's limit for integer sets."),
+    _live("set-max-listpack-entries", _num(0, LONG_MAX), "128", "OBJECT ENCODING's limit for small sets."),
+    _live("set-max-listpack-value", _num(0, LONG_MAX), "64", "OBJECT ENCODING's limit for small sets."),
+    _live("zset-max-listpack-entries", _num(0, LONG_MAX), "128", "OBJECT ENCODING's limit for small sorted sets.",
+          alias="zset-max-ziplist-entries"),
+    _live("zset-max-listpack-value", _size(0), "64", "OBJECT ENCODING's limit for small sorted sets.",
+          alias="zset-max-ziplist-value"),
+    _live("hll-sparse-max-bytes", _size(0), "3000", "Accepted."),
+    _live("stream-node-max-bytes", _size(0), "4096", "Granularity of approximate stream trimming."),
+    _live("stream-node-max-entries", _num(0, LONG_MAX), "100", "Granularity of approximate stream trimming."),
+)  # fmt: skip
+
+OBSERVATION: Final = (
+    _live("notify-keyspace-events", EventFlags(), "", "Event classes published to subscribers of __key*__ channels."),
+    _live("slowlog-log-slower-than", _num(-1, LONG_MAX), "10000", "Microseconds from which a command is kept; -1 none.",
+          alias="commandlog-execution-slower-than"),
+    _live("slowlog-max-len", _num(0, LONG_MAX), "128", "Entries SLOWLOG keeps.",
+          alias="commandlog-slow-execution-max-len"),
+    _live("commandlog-request-larger-than", _num(-1, LONG_MAX), "1048576", "Accepted."),
+    _live("commandlog-large-request-max-len", _num(0, LONG_MAX), "128", "Accepted."),
+    _live("commandlog-reply-larger-than", _num(-1, LONG_MAX), "1048576", "Accepted."),
+    _live("commandlog-large-reply-max-len", _num(0, LONG_MAX), "128", "Accepted."),
+    _live("latency-monitor-threshold", _num(0, LONG_MAX), "0", "Milliseconds from which LATENCY keeps an event; 0 off."),
+    _live("latency-tracking", _BOOL, "yes", "Count time per command."),
+    _live("latency-tracking-info-percentiles", Percentiles(16), "50 99 99.9", "Accepted."),
+    _live("tracking-table-max-keys", _num(0, LONG_MAX), "1000000", "Accepted."),
+)  # fmt: skip
+
+DURABILITY: Final = (
+    _live("appendfsync", Choice("always", "everysec", "no"), "always",
+          "When a single node answers a write: after fsync, at once with one a second, at once. Groups always fsync."),
+    _live("appendonly", Only(_BOOL, True, _ALWAYS_LOGGED), "yes", "The log is always on."),
+    _live("save", SavePoints(), "", "Accepted; nothing depends on snapshots."),
+    _live("dbfilename", _TEXT, "dump.rdb", "Accepted."),
+    _live("durability-default", Choice("quorum", later=_LATER_LEVELS), "quorum", "Level of an acknowledged write."),
+    _live("durability-min", Choice("quorum", later=_LATER_LEVELS), "quorum", "Lowest level a client may choose."),
+    _live("durability-timeout", _num(0, INT_MAX), "0",
+          "Milliseconds after which an unconfirmed write is answered -UNKNOWN; 0 waits."),
+    _fixed("log-sync", Choice("thread", "inline"), "thread", "Where fsync runs; inline suits one client at a time."),
+    _fixed("segment-size", _size(1 << 20, 1 << 32), "64mb", "Size of one log file."),
+    _live("log-max", _size(16 << 20), "8gb", "Log kept beyond the last checkpoint before writes are throttled."),
+    _live("log-follower-keep", _size(0), "1gb", "Log kept for a follower that is away, before it needs a snapshot."),
+    _live("min-free", _size(0), "512mb", "Free disk space below which writes are refused."),
+)  # fmt: skip
+
+GROUP: Final = (
+    _fixed("node-id", _num(0, (1 << 32) - 1), "0", "This node's number in the group; 0 takes it from the data directory."),
+    _fixed("initial-nodes", Words(64), "",
+           "id@host:port for each node of a new group, client ports; empty makes a group of one."),
+    _fixed("join", _TEXT, "", "host:port of any node of a running group this node is to join."),
+    _fixed("replication-mode", Choice("raft", later={"lease": "only raft is offered now"}), "raft",
+           "How a group agrees."),
+    _live("reads", Choice("readindex", "lease"), "readindex",
+          "How a leader proves it still leads before a read: one round per batch, or a clock-bounded lease."),
+    _fixed("tick-ms", _num(1, 1000), "20", "Length of the consensus clock's tick."),
+    _fixed("heartbeat-interval-ms", _num(1, 60_000), "100", "Leader's heartbeat; the same on every node."),
+    _fixed("election-timeout-ms", _num(10, 600_000), "1000",
+           "Silence after which a follower stands for election; the same on every node."),
+    _fixed("clock-drift-bound", _num(0, 500_000), "1000",
+           "Assumed bound on clock rate error, parts per million; lease reads rely on it."),
+    _live("max-uncommitted-bytes", _size(1 << 16), "64mb", "Writes waiting for commit before -THROTTLED."),
+    _live("max-apply-lag-bytes", _size(1 << 16), "64mb", "Committed but unapplied log before -THROTTLED."),
+    _live("replica-serve-stale-reads", _BOOL, "yes", "Whether a follower answers reads after READONLY.",
+          alias="replica-serve-stale-data"),
+    _live("replica-priority", _num(0, INT_MAX), "100", "Accepted.", alias="slave-priority"),
+    _live("replica-read-only", Only(_BOOL, True, "followers never take writes of their own"), "yes", "Accepted.",
+          alias="slave-read-only"),
+    _live("min-replicas-to-write", _num(0, INT_MAX), "0", "Accepted; a quorum is always needed.",
+          alias="min-slaves-to-write"),
+    _live("min-replicas-max-lag", _num(0, INT_MAX), "10", "Accepted.", alias="min-slaves-max-lag"),
+    _live("repl-timeout", _num(1, INT_MAX), "60", "Accepted."),
+    _live("repl-diskless-sync", _BOOL, "yes", "Accepted."),
+    _live("repl-diskless-sync-delay", _num(0, INT_MAX), "5", "Accepted."),
+    _live("repl-backlog-size", _size(1), "10mb", "Accepted; the log itself is the backlog."),
+    _live("repl-ping-replica-period", _num(1, INT_MAX), "10", "Accepted.", alias="repl-ping-slave-period"),
+    _fixed("replicaof", Only(_TEXT, "", "a node follows its group's leader; use initial-nodes or join"), "", "Refused.",
+           alias="slaveof"),
+)  # fmt: skip
+
+CLUSTER: Final = (
+    _fixed("cluster-enabled", _BOOL, "no", "Speak the cluster protocol: followers answer MOVED instead of forwarding."),
+    _live("cluster-announce-ip", _TEXT, "", "Address told to clients instead of the one bound."),
+    _live("cluster-announce-hostname", _TEXT, "", "Host name told to clients."),
+    _live("cluster-announce-human-nodename", _TEXT, "", "Accepted."),
+    _live("cluster-announce-port", _PORT, "0", "Client port told to clients; 0 is the real one."),
+    _live("cluster-announce-tls-port", _PORT, "0", "Accepted."),
+    _live("cluster-announce-bus-port", _PORT, "0", "Peer port told to others; 0 is the real one."),
+    _live("cluster-preferred-endpoint-type", Choice("ip", "hostname", "unknown-endpoint"), "ip",
+          "What CLUSTER SLOTS and MOVED name."),
+    _live("cluster-node-timeout", _num(0, LONG_MAX), "15000", "Accepted; see election-timeout-ms."),
+    _live("cluster-require-full-coverage", _BOOL, "yes", "Accepted; one group owns all slots."),
+    _live("cluster-allow-reads-when-down", _BOOL, "no", "Accepted."),
+    _live("cluster-allow-pubsubshard-when-down", _BOOL, "yes", "Accepted."),
+    _live("cluster-allow-replica-migration", _BOOL, "yes", "Accepted."),
+    _live("cluster-migration-barrier", _num(0, INT_MAX), "1", "Accepted."),
+    _live("cluster-replica-no-failover", _BOOL, "no", "Accepted."),
+    _live("cluster-replica-validity-factor", _num(0, INT_MAX), "10", "Accepted."),
+    _live("cluster-slot-stats-enabled", _BOOL, "no", "Accepted."),
+    _fixed("cluster-config-file", _TEXT, "nodes.conf", "Accepted; membership is in the log."),
+    _fixed("cluster-port", _PORT, "0", "Accepted; see peer-port."),
+)  # fmt: skip
+
+DIRECTIVES: Final = NETWORK + GENERAL + SECURITY + MEMORY + OBSERVATION + DURABILITY + GROUP + CLUSTER
+BY_NAME: Final = {d.name: d for d in DIRECTIVES} | {d.alias: d for d in DIRECTIVES if d.alias}

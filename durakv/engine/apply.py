@@ -1,0 +1,468 @@
+"""The state machine: a committed entry changes the keyspace and yields replies. [compiled]
+
+Same state, same entry => same change and same replies on every node. On the leader the batch that made the entry is
+still in memory and its items (reads of the same turn included) are run from there; elsewhere, and at replay, the
+payload is parsed. Both ways go through the same unit functions.
+Rules: nothing here looks at a clock, a setting or the network. An ordinary exception undoes its unit and becomes
+``-ERR internal error``; MemoryError, RecursionError and failed assertions stop the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import hiredis
+
+from durakv.commands.context import NOTIFY_EXPIRED, ReadContext, WriteContext
+from durakv.commands.spec import READ, WRITE
+from durakv.engine.batch import (
+    ITEM_DROP,
+    ITEM_EXEC,
+    ITEM_READ,
+    ITEM_SWEEP,
+    ITEM_TICK,
+    ITEM_UNPARK,
+    ITEM_WRITE,
+    Batch,
+    Item,
+    Part,
+)
+from durakv.engine.blocking import DbKey, Origin, ReplicatedSessions, Waiter
+from durakv.engine.entry import FORMAT, HEADER, HEADER_SIZE, SEMANTICS
+from durakv.keyspace.journal import roll_back, steps
+from durakv.resp.errors import INTERNAL, CommandError
+from durakv.resp.types import NULL_ARRAY, OK, ErrorReply, Parked
+
+if TYPE_CHECKING:
+    from durakv.commands.session import Session
+    from durakv.commands.table import Row, Table
+    from durakv.keyspace.keyspace import Db, Keyspace
+
+_NO_KEYS: Final[list[bytes]] = []
+# How often one unit may wake parked requests that in turn make other keys ready.
+_WAKE_ROUNDS_MAX: Final = 10_000
+
+
+class UnknownFormat(Exception):
+    """An entry was written by a newer version; this node must stop applying rather than guess."""
+
+
+class Outcome:
+    """What apply tells the node beyond the state change; every method is a no-op on nodes nobody waits at."""
+
+    def reply(self, session: Session, reply: object) -> None:
+        """The answer of an item of a local batch."""
+
+    def parked(self, session: Session, waiter: Waiter) -> None:
+        """The session's request now waits in replicated state."""
+
+    def woken(self, origin: Origin, reply: object) -> None:
+        """A parked request was served or timed out."""
+
+    def released(self, session: Session) -> None:
+        """Log time has passed a deadline that a read of this session already relied on."""
+
+    def local(self, session: Session, row: Row, argv: list[bytes]) -> object:
+        """Run a node-local command queued by MULTI; returns its reply."""
+        raise AssertionError("no local commands at replay")
+
+    def internal_error(self, index: int, command: str, error: Exception) -> None:
+        """A handler failed and its unit was undone."""
+
+
+class Applier:
+    """Applies entries in log order. ``applied`` is the index of the last one."""
+
+    def __init__(self, ks: Keyspace, table: Table, outcome: Outcome) -> None:
+        self.ks = ks
+        self.table = table
+        self.outcome = outcome
+        self.applied = 0
+        self.sessions = ReplicatedSessions()
+        self.wctx = WriteContext(ks)
+        self.rctx = ReadContext(ks)
+        self.reader = hiredis.Reader()
+        self.watch_row: Row = table.rows[b"WATCH"]
+        self.ordinal = 0
+        self.units = 0
+        self.internal_errors = 0
+        # Called with (db, event, key) lists after each unit when somebody listens.
+        self.publish_events: Callable[[list[tuple[int, bytes, bytes]]], None] | None = None
+
+    # -- entries ---------------------------------------------------------------------------------------------------
+
+    def begin(self, index: int, now_ms: int, seed: int) -> None:
+        """Start an entry: from here on ``writing`` holds and time is the entry's (never before the last one's)."""
+        ks = self.ks
+        now_ms = max(now_ms, ks.log_ms)
+        ks.now_ms = now_ms
+        ks.log_ms = now_ms
+        ks.writing = True
+        ctx = self.wctx
+        ctx.now_ms = now_ms
+        ctx.index = index
+        ctx.seed = seed
+        self.rctx.now_ms = now_ms
+        self.ordinal = 0
+
+    def end(self, index: int) -> None:
+        """Finish an entry."""
+        self.ks.writing = False
+        steps.clear()
+        self.applied = index
+
+    def new_leader(self, index: int) -> None:
+        """A leader's first entry of its term, or any entry without a payload."""
+        self.sessions.clear()
+        self._listen()
+        self.applied = index
+
+    def apply_batch(self, index: int, batch: Batch, now_ms: int, seed: int) -> None:
+        """Apply the entry made from ``batch`` on the node that made it."""
+        self.begin(index, now_ms, seed)
+        for item in batch.items:
+            kind = item.kind
+            if kind == ITEM_WRITE:
+                self._write_item(item)
+            elif kind == ITEM_READ:
+                session = item.session
+                assert session is not None
+                self.outcome.reply(session, self.read_in_entry(item))
+            elif kind == ITEM_EXEC:
+                self._exec_item(item)
+            elif kind == ITEM_SWEEP:
+                self.ordinal += 1
+                self._sweep(item.db, item.argv)
+            elif kind == ITEM_TICK:
+                self.ordinal += 1
+                if item.session is not None:
+                    self.outcome.released(item.session)
+            elif kind == ITEM_DROP:
+                self.ordinal += 1
+                self._drop((item.node, item.uid))
+            else:
+                assert kind == ITEM_UNPARK
+                self.ordinal += 1
+                self._unpark((item.node, item.uid), item.argv[0])
+        self.end(index)
+
+    def apply_payload(self, index: int, data: bytes) -> None:
+        """Apply an entry from its bytes. Raises UnknownFormat."""
+        fmt, semantics, _, count, now_ms, seed = HEADER.unpack_from(data)
+        if fmt != FORMAT or semantics > SEMANTICS:
+            raise UnknownFormat(
+                f"entry {index} has format {fmt}, semantics {semantics}; this build knows {FORMAT}, {SEMANTICS}: upgrade"
+            )
+        self.begin(index, now_ms, seed)
+        reader = self.reader
+        reader.feed(data[HEADER_SIZE:])
+        rows = self.table.rows
+        db = 0
+        origin: Origin = (0, 0)
+        done = 0
+        while done < count:
+            argv: list[bytes] = reader.gets()
+            row = rows.get(argv[0])
+            if row is not None and row.subs is None:
+                self.run_write(row, argv, db, origin)
+                done += 1
+                continue
+            name = argv[0]
+            if name == b"@db":
+                db = int(argv[1])
+                continue
+            if name == b"@as":
+                origin = (int(argv[1]), int(argv[2]))
+                continue
+            done += 1
+            if name == b"@multi":
+                db = self._exec_payload(argv, db, origin)
+            elif name == b"@tick":
+                self.ordinal += 1
+            elif name == b"@sweep":
+                self.ordinal += 1
+                self._sweep(db, argv[1:])
+            elif name == b"@drop":
+                self.ordinal += 1
+                self._drop(origin)
+            elif name == b"@unpark":
+                self.ordinal += 1
+                self._unpark(origin, argv[1])
+            else:
+                self.run_write(self.table.find(argv), argv, db, origin)
+        assert not reader.has_data(), "an entry's payload holds more than its header counts"
+        self.end(index)
+
+    # -- units -----------------------------------------------------------------------------------------------------
+
+    def run_write(self, row: Row, argv: list[bytes], db: int, origin: Origin) -> object:
+        """One write command as a unit of its own; returns its reply, or a Parked that is now registered."""
+        self.ordinal += 1
+        self.units += 1
+        ctx = self.wctx
+        ctx.db = self.ks.dbs[db]
+        ctx.draws = self.ordinal << 20
+        if row is self.watch_row:
+            return self._watch(argv, db, origin)
+        reply = self._call(row, argv)
+        if type(reply) is Parked:
+            deadline = self.ks.now_ms + reply.timeout_ms if reply.timeout_ms else 0
+            self.sessions.park(Waiter(origin, row, argv, db, reply.keys, deadline, reply.on_timeout))
+            self.ks.listening = True
+        self._after_unit()
+        return reply
+
+    def read_in_entry(self, item: Item) -> object:
+        """A read of the same turn, run between the writes around it, under the entry's time."""
+        row = item.row
+        assert row is not None
+        return self._read(row, item.argv, item.db)
+
+    def _read(self, row: Row, argv: list[bytes], db: int) -> object:
+        ctx = self.rctx
+        ks = self.ks
+        ctx.db = ks.dbs[db]
+        ks.writing = False
+        try:
+            return row.fn(ctx, argv)
+        except CommandError as e:
+            return e
+        except (MemoryError, RecursionError, AssertionError):
+            raise
+        except Exception as e:
+            self._count_internal(row, e)
+            return CommandError(INTERNAL)
+        finally:
+            ks.writing = True
+
+    def _call(self, row: Row, argv: list[bytes]) -> object:
+        if steps:
+            steps.clear()
+        mark = len(self.ks.changed)
+        events_mark = len(self.wctx.events)
+        try:
+            return row.fn(self.wctx, argv)
+        except CommandError as e:
+            # An error means "no effect": handlers check before they change, this is the net under them.
+            self._undo(mark, events_mark)
+            return e
+        except (MemoryError, RecursionError, AssertionError):
+            raise
+        except Exception as e:
+            self._undo(mark, events_mark)
+            self._count_internal(row, e)
+            return CommandError(INTERNAL)
+
+    def _undo(self, mark: int, events_mark: int) -> None:
+        if steps:
+            roll_back()
+        del self.ks.changed[mark:]
+        del self.wctx.events[events_mark:]
+
+    def _count_internal(self, row: Row, error: Exception) -> None:
+        self.internal_errors += 1
+        self.outcome.internal_error(self.wctx.index, row.name, error)
+
+    def _write_item(self, item: Item) -> None:
+        row = item.row
+        assert row is not None
+        origin: Origin = (item.node, item.uid)
+        reply = self.run_write(row, item.argv, item.db, origin)
+        session = item.session
+        if session is None:
+            return
+        if row is self.watch_row:
+            # What EXEC will carry: the version under which each key was seen.
+            version = self._version()
+            for key in item.argv[1:]:
+                session.watched.setdefault((item.db, key), version)
+        if type(reply) is Parked:
+            waiter = self.sessions.waiters.get(origin)
+            # None: a wake-up inside this very unit already served it.
+            if waiter is not None:
+                self.outcome.parked(session, waiter)
+            return
+        self.outcome.reply(session, reply)
+
+    def _exec_item(self, item: Item) -> None:
+        session = item.session
+        parts = item.parts
+        assert session is not None and parts is not None
+        self.outcome.reply(session, self._exec(parts, item.watch, (item.node, item.uid), session))
+
+    def _exec_payload(self, head: list[bytes], db: int, origin: Origin) -> int:
+        count = int(head[1])
+        watch: list[tuple[int, bytes, int]] | None = None
+        if len(head) > 2:
+            watch = []
+            for i in range(2, len(head), 3):
+                watch.append((int(head[i]), head[i + 1], int(head[i + 2])))
+        parts: list[Part] = []
+        while len(parts) < count:
+            argv: list[bytes] = self.reader.gets()
+            if argv[0] == b"@db":
+                db = int(argv[1])
+                continue
+            parts.append(Part(self.table.find(argv), argv, db))
+        self._exec(parts, watch, origin, None)
+        return db
+
+    def _exec(
+        self, parts: list[Part], watch: list[tuple[int, bytes, int]] | None, origin: Origin, session: Session | None
+    ) -> object:
+        """MULTI/EXEC as one unit; each command is undone on its own, as Valkey's semantics have it."""
+        self.ordinal += 1
+        self.units += 1
+        ks = self.ks
+        ctx = self.wctx
+        if watch is not None:
+            aborted = self._watch_broken(watch)
+            self.sessions.unwatch(origin)
+            if aborted:
+                self._after_unit()
+                return NULL_ARRAY
+        replies: list[object] = []
+        ctx.can_block = False
+        n = 0
+        for part in parts:
+            row = part.row
+            if row.kind == WRITE:
+                n += 1
+                ctx.db = ks.dbs[part.db]
+                # Counted over writes only: followers see no other commands of the transaction.
+                ctx.draws = (self.ordinal << 20) + (n << 10)
+                replies.append(self._call(row, part.argv))
+            elif row.kind == READ:
+                replies.append(self._read(row, part.argv, part.db))
+            else:
+                assert session is not None
+                replies.append(self.outcome.local(session, row, part.argv))
+        ctx.can_block = True
+        self._after_unit()
+        return replies
+
+    # -- watched keys ----------------------------------------------------------------------------------------------
+
+    def _version(self) -> int:
+        return (self.wctx.index << 24) | self.ordinal
+
+    def _watch(self, argv: list[bytes], db: int, origin: Origin) -> object:
+        database: Db = self.ks.dbs[db]
+        for i in range(1, len(argv)):
+            database.get(argv[i])  # an expired key goes now, so that its removal later is no change
+        self._after_unit()
+        self.sessions.watch(origin, db, argv[1:])
+        self.ks.listening = True
+        return OK
+
+    def _watch_broken(self, watch: list[tuple[int, bytes, int]]) -> bool:
+        for db, key, _ in watch:
+            self.ks.dbs[db].get(key)  # a watched key that expired meanwhile counts as changed
+        self._note_changes()
+        versions = self.sessions.versions
+        for db, key, version in watch:
+            if versions.get((db, key), 0) > version:
+                return True
+        return False
+
+    # -- after a unit ----------------------------------------------------------------------------------------------
+
+    def _after_unit(self) -> None:
+        ks = self.ks
+        if ks.expired_now:
+            self._expired_events()
+        if ks.listening:
+            self._wake()
+            self._listen()
+        events = self.wctx.events
+        if events:
+            if self.publish_events is not None:
+                self.publish_events(events)
+            self.wctx.events = []
+
+    def _listen(self) -> None:
+        self.ks.listening = not self.sessions.idle()
+        if not self.ks.listening:
+            self.ks.changed.clear()
+
+    def _expired_events(self) -> None:
+        ctx = self.wctx
+        expired = self.ks.expired_now
+        if ctx.notify_mask & NOTIFY_EXPIRED:
+            for db, key in expired:
+                ctx.events.append((db, b"expired", key))
+        expired.clear()
+
+    def _note_changes(self) -> list[DbKey]:
+        """Give changed watched keys a new version; returns the changed keys somebody is parked on, in order."""
+        changed = self.ks.changed
+        ready: list[DbKey] = []
+        if not changed:
+            return ready
+        sessions = self.sessions
+        version = self._version()
+        for dbkey in changed:
+            if dbkey in sessions.watchers:
+                sessions.versions[dbkey] = version
+            if dbkey in sessions.waiting_on:
+                ready.append(dbkey)
+        changed.clear()
+        return ready
+
+    def _wake(self) -> None:
+        """Serve parked requests whose keys changed: keys in order of change, requests in park order."""
+        rounds = 0
+        ready = self._note_changes()
+        while ready:
+            again: list[DbKey] = []
+            for dbkey in ready:
+                who = self.sessions.waiting_on.get(dbkey)
+                if who is None:
+                    continue
+                for origin in list(who):
+                    if self._serve(origin):
+                        again.extend(self._note_changes())
+            ready = again
+            rounds += 1
+            assert rounds < _WAKE_ROUNDS_MAX, "parked requests keep waking each other"
+
+    def _serve(self, origin: Origin) -> bool:
+        waiter = self.sessions.waiters.get(origin)
+        if waiter is None:
+            return False
+        ctx = self.wctx
+        ctx.db = self.ks.dbs[waiter.db]
+        self.ordinal += 1
+        ctx.draws = self.ordinal << 20
+        reply = self._call(waiter.row, waiter.argv)
+        # A key of another type does not wake a list or sorted-set reader; it goes on waiting.
+        if type(reply) is Parked or (isinstance(reply, CommandError) and reply.text.startswith("WRONGTYPE")):
+            return False
+        self.sessions.unpark(origin)
+        self.outcome.woken(origin, reply)
+        return True
+
+    def _unpark(self, origin: Origin, reason: bytes) -> None:
+        waiter = self.sessions.unpark(origin)
+        if waiter is None:
+            return
+        if reason == b"timeout":
+            self.outcome.woken(origin, waiter.on_timeout)
+        else:
+            self.outcome.woken(origin, ErrorReply(reason.decode()))
+        self._listen()
+
+    def _drop(self, origin: Origin) -> None:
+        self.sessions.unwatch(origin)
+        self.sessions.unpark(origin)
+        self._listen()
+
+    def _sweep(self, db: int, keys: list[bytes]) -> None:
+        """Delete those of ``keys`` whose deadline has passed by the entry's time."""
+        if steps:
+            steps.clear()
+        database = self.ks.dbs[db]
+        for key in keys:
+            database.get(key)
+        self._after_unit()

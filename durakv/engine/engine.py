@@ -1,0 +1,666 @@
+"""The engine of one node: sessions, the batch of this turn, what waits for commit, and the replies.
+
+Rule: one object owns the order of things. A turn's requests gather in ``batch`` (or ``reads``); turn_end() proposes or
+proves; committed() applies and answers. Nothing is answered before it is committed and applied here.
+Numbers: a session's ``pending`` counts accepted requests without an answer; a proposed batch waits in ``proposed`` by
+log index; reads whose leadership is proven wait in ``proven`` until apply has caught up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from durakv.commands.context import LocalContext
+from durakv.commands.services import GroupView
+from durakv.commands.session import Session
+from durakv.commands.spec import READ
+from durakv.engine import wait
+from durakv.engine.apply import Applier, Outcome
+from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_SWEEP, ITEM_TICK, ITEM_UNPARK, Batch, Item
+from durakv.engine.blocking import Origin, Waiter
+from durakv.engine.consensus import Consensus, Dropped, Forwarder
+from durakv.engine.entry import encode_batch
+from durakv.engine.gate import Gate
+from durakv.engine.transactions import WATCH_ELSEWHERE, WATCH_LOST, begin_exec
+from durakv.keyspace.digest import digest
+from durakv.keyspace.keyspace import Keyspace
+from durakv.resp.encoder import encode
+from durakv.resp.errors import INTERNAL, LOADING, CommandError
+from durakv.resp.types import NO_REPLY, ErrorReply
+
+if TYPE_CHECKING:
+    from durakv.acl.users import Acl
+    from durakv.commands.table import Row, Table
+    from durakv.config.settings import Settings
+    from durakv.engine.pubsub import PubSub
+    from durakv.observe.stats import Stats
+    from durakv.world.ports import Clock, Rng, Timer
+
+_SWEEP_KEYS_MAX = 200
+_SWEEP_INTERVAL_MS = 100
+_LEADER_WAIT_POLL_MS = 50
+NO_LEADER = "CLUSTERDOWN no leader is elected; a quorum of nodes must be up and connected"
+LOST = "CLUSTERDOWN leadership moved before the request was logged; send it again"
+UNBLOCKED = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+
+
+class Committed(Protocol):
+    """A log entry as apply needs it; kind 0 carries commands, 1 starts a leader's term, 2 changes membership."""
+
+    index: int
+    term: int
+    kind: int
+    data: bytes
+
+
+class Engine(Outcome):
+    """See the module's text. Implements Services for local commands and Outcome for apply."""
+
+    def __init__(
+        self, settings: Settings, table: Table, clock: Clock, rng: Rng, ks: Keyspace, stats: Stats, acl: Acl,
+        node_id: int,
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self.table = table
+        self.clock = clock
+        self.rng = rng
+        self.ks = ks
+        self.stats = stats
+        self.acl = acl
+        self.node_id = node_id
+        self.pubsub: PubSub
+        self.consensus: Consensus
+        self.forwarder: Forwarder
+        self.clients: dict[int, Session] = {}
+        self.by_origin: dict[Origin, Session] = {}
+        self.next_id = 1
+        # Distinguishes this run's sessions from those an earlier run of the node left in the log.
+        self.boot = (rng.bits64() & 0x3FFFFFFF) << 32
+        self.applier = Applier(ks, table, self)
+        self.applier.publish_events = self._publish_events
+        self.gate = Gate(self)
+        self.batch = Batch()
+        self.reads = Batch()
+        self.scheduled = False
+        self.proposed: dict[int, Batch] = {}
+        self.last_proposed = 0
+        self.rounds = 0
+        self.proven: list[Batch] = []
+        self.dirty: list[Session] = []
+        # Roles and refusals, as plain attributes for the gate.
+        self.leading = False
+        self.leader_id = 0
+        self.term = 0
+        self.reads_now = False
+        self.lease_reads = False
+        self.single = False
+        self.cluster_enabled = bool(settings.cluster_enabled)
+        self.over_memory = False
+        self.refusal: str | None = None
+        self.refusal_reads: str | None = None
+        self.disk_refusal: str | None = None
+        self.room_bytes = 1 << 26
+        self.term_start = 0
+        self.waiting_for_leader: dict[Session, tuple[int, Row, list[bytes]]] = {}
+        self.leaderless_since_ns = 0
+        self.park_timers: dict[Origin, Timer] = {}
+        self.sweep_index = 0
+        self.waits: list[wait.Wait] = []
+        self.on_stop: Callable[[bool, bool], None] | None = None
+        self.on_event: Callable[[str, dict[str, object]], None] | None = None
+        self.writes_paused_until_ms = 0
+
+    def start(self) -> None:
+        """Begin periodic work. Call once consensus, forwarder and pubsub are set."""
+        self.clock.call_later(_SWEEP_INTERVAL_MS, self._sweep_timer)
+        self.clock.call_later(_LEADER_WAIT_POLL_MS, self._leader_wait_timer)
+
+    # -- sessions --------------------------------------------------------------------------------------------------
+
+    def open_session(self, address: str, local_address: str) -> Session:
+        """A new client connection."""
+        s = Session(self.next_id, self.node_id)
+        self.next_id += 1
+        s.uid = self.boot | s.id
+        s.address = address
+        s.local_address = local_address
+        s.created_ms = s.last_ms = self.clock.wall_ms()
+        s.user = self.acl.initial_user()
+        s.authenticated = s.user is not None
+        self.clients[s.id] = s
+        self.by_origin[(s.origin_node, s.uid)] = s
+        return s
+
+    def open_remote(self, node_id: int, uid: int) -> Session:
+        """The leader's image of a client connected to another node; trusted, its home node checked its rights."""
+        s = Session(0, node_id)
+        s.uid = uid
+        s.user = self.acl.internal_user()
+        s.authenticated = True
+        self.by_origin[(node_id, uid)] = s
+        return s
+
+    def close_session(self, s: Session) -> None:
+        """The connection is gone; what it proposed still happens, its parked request does not."""
+        if s.closing and s.sink is None:
+            return
+        s.closing = True
+        s.sink = None
+        s.held.clear()
+        self.clients.pop(s.id, None)
+        self.waiting_for_leader.pop(s, None)
+        self.pubsub.forget(s)
+        origin: Origin = (s.origin_node, s.uid)
+        self.by_origin.pop(origin, None)
+        self._cancel_park_timer(origin)
+        if self.leading:
+            if s.watched or s.blocked:
+                self._internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
+        elif s.origin_node == self.node_id:
+            self.forwarder.drop(s)
+
+    def dispatch(self, s: Session, argv: list[bytes]) -> None:
+        """One parsed request of a connection."""
+        self.gate.dispatch(s, argv)
+
+    # -- output ----------------------------------------------------------------------------------------------------
+
+    def emit(self, s: Session, wire: bytes) -> None:
+        """Queue a finished reply of ``s``, which must be the next in its order."""
+        if s.gates:
+            s.gated.append(wire)
+            return
+        if not s.flush_wanted:
+            s.flush_wanted = True
+            self.dirty.append(s)
+        if s.reply_mode != b"on":
+            if s.reply_mode == b"skip":
+                s.reply_mode = b"on"
+            return
+        s.out.append(wire)
+        s.out_bytes += len(wire)
+
+    def respond(self, s: Session, reply: object) -> None:
+        """Answer at once; only while nothing is pending."""
+        self.emit(s, encode(reply, s.protocol))
+
+    def wake(self, s: Session) -> None:
+        """Something (a push) was queued on ``s.out``."""
+        if not s.flush_wanted:
+            s.flush_wanted = True
+            self.dirty.append(s)
+            self.schedule()
+
+    def flush_output(self) -> None:
+        """Send what this turn answered, and let idle sessions go on with held requests."""
+        while self.dirty:
+            dirty = self.dirty
+            self.dirty = []
+            for s in dirty:
+                s.flush_wanted = False
+                if s.held and s.pending == 0 and not s.blocked:
+                    self.gate.resume(s)
+                if s.sink is not None:
+                    s.sink.flush()
+
+    def gate_reply(self, s: Session, wire: bytes) -> None:
+        """Hold ``wire`` and all later replies of ``s`` until log time has passed what the reply relied on."""
+        s.gates += 1
+        s.gated.append(wire)
+        self._internal(Item(ITEM_TICK, s, None, [], 0, 0, 0))
+
+    def released(self, session: Session) -> None:
+        """See Outcome."""
+        if not session.gates:
+            return
+        session.gates -= 1
+        session.pending -= 1
+        if not session.gates:
+            wires = session.gated
+            session.gated = []
+            for wire in wires:
+                self.emit(session, wire)
+
+    # -- the turn --------------------------------------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Ask for turn_end() once this turn's input is handled."""
+        if not self.scheduled:
+            self.scheduled = True
+            self.clock.call_soon(self.turn_end)
+
+    def turn_end(self) -> None:
+        """Propose the batch, prove the reads, let the protocol work, send the output."""
+        self.scheduled = False
+        if self.leading:
+            batch = self.batch
+            if batch.writes:
+                if self.consensus.can_take():
+                    self._prove_reads()
+                    self._propose(batch)
+            elif batch.items:
+                batch.need_applied = self.last_proposed
+                self.batch = Batch()
+                self.rounds += 1
+                self.consensus.read_index(batch)
+            if self.reads.items and self.rounds == 0:
+                self._prove_reads()
+        self.consensus.pump()
+        if self.dirty:
+            self.flush_output()
+
+    def _prove_reads(self) -> None:
+        if self.reads.items:
+            batch = self.reads
+            self.reads = Batch()
+            self.rounds += 1
+            self.consensus.read_index(batch)
+
+    def _propose(self, batch: Batch) -> None:
+        self.batch = Batch()
+        batch.now_ms = max(self.clock.wall_ms(), self.ks.log_ms)
+        batch.seed = self.rng.bits64()
+        data = encode_batch(batch, batch.now_ms, batch.seed)
+        try:
+            batch.index, batch.term = self.consensus.propose(data)
+        except Dropped as e:
+            self._fail(batch, e.text)
+            return
+        self.proposed[batch.index] = batch
+        self.last_proposed = batch.index
+
+    def _internal(self, item: Item) -> None:
+        """Add work of the node's own to this turn's entry."""
+        if not self.leading:
+            return
+        self.batch.items.append(item)
+        self.batch.writes += 1
+        self.schedule()
+
+    # -- what consensus reports ------------------------------------------------------------------------------------
+
+    def committed(self, entries: list[Committed]) -> None:
+        """Apply entries in order; answers those proposed here."""
+        applier = self.applier
+        for entry in entries:
+            index = entry.index
+            if entry.kind == 0:
+                batch = self.proposed.pop(index, None) if self.proposed else None
+                if batch is not None and batch.term == entry.term:
+                    applier.apply_batch(index, batch, batch.now_ms, batch.seed)
+                else:
+                    applier.apply_payload(index, entry.data)
+                    if batch is not None:
+                        self._fail_unknown(batch)
+            elif entry.kind == 1:
+                applier.new_leader(index)
+            else:
+                applier.applied = index
+            if self.proven:
+                self.run_proven()
+
+    def reads_ready(self, batch: Batch, index: int) -> None:
+        """Leadership is proven for ``batch``; it may run once ``index`` is applied."""
+        self.rounds -= 1
+        if batch.need_applied < index:
+            batch.need_applied = index
+        self.proven.append(batch)
+
+    def reads_failed(self, batch: Batch) -> None:
+        """Leadership was lost before the proof."""
+        self.rounds -= 1
+        self._fail(batch, LOST)
+
+    def run_proven(self) -> None:
+        """Run proven reads whose index is applied."""
+        applied = self.applier.applied
+        waiting: list[Batch] = []
+        for batch in self.proven:
+            if batch.need_applied > applied:
+                waiting.append(batch)
+                continue
+            for item in batch.items:
+                s = item.session
+                assert s is not None and item.row is not None
+                item.row.calls += 1
+                wire = encode(self.gate.evaluate(item.row, item.argv, item.db), s.protocol)
+                s.blocked = False
+                if self.ks.tick_needed:
+                    self.ks.tick_needed = False
+                    self.gate_reply(s, wire)
+                else:
+                    s.pending -= 1
+                    self.emit(s, wire)
+        self.proven = waiting
+
+    def role_changed(self, leading: bool, leader_id: int, term: int) -> None:
+        """Consensus has a new view of who leads."""
+        was_leading = self.leading
+        if (leader_id, term) != (self.leader_id, self.term):
+            for s in self.by_origin.values():
+                if s.watched:
+                    # EXEC under another leader must not succeed: nobody kept watch in between.
+                    s.watched = {WATCH_LOST: 0}
+        self.leading = leading
+        self.leader_id = leader_id
+        self.term = term
+        self.leaderless_since_ns = 0 if leader_id else self.clock.monotonic_ns()
+        self.reads_now = False
+        if was_leading and not leading:
+            self._demoted()
+        if leader_id and self.waiting_for_leader:
+            self._leader_found()
+
+    def serving_changed(self, reads_now: bool, lease_reads: bool) -> None:
+        """The leader has applied its own first entry (or has not yet): which shortcuts reads may take."""
+        self.reads_now = reads_now and self.leading
+        self.lease_reads = lease_reads
+
+    def update_refusals(self, loading: bool, no_quorum: bool) -> None:
+        """Recompute which definite errors the gate gives."""
+        if loading:
+            self.refusal = self.refusal_reads = LOADING
+        elif no_quorum:
+            self.refusal = self.refusal_reads = NO_LEADER
+        else:
+            self.refusal = self.disk_refusal
+            self.refusal_reads = None
+
+    def throttled(self) -> str:
+        """The definite error of back-pressure."""
+        return (
+            f"THROTTLED {self.batch.size_bytes + self.consensus.uncommitted_bytes()} bytes of writes wait for commit, "
+            f"max-uncommitted-bytes is {self.settings.max_uncommitted_bytes}; nothing was logged, try again"
+        )
+
+    # -- Outcome: what apply reports --------------------------------------------------------------------------------
+
+    def reply(self, session: Session, reply: object) -> None:
+        """See Outcome."""
+        session.pending -= 1
+        session.blocked = False
+        session.last_write_index = self.applier.wctx.index
+        self.emit(session, encode(reply, session.protocol))
+
+    def parked(self, session: Session, waiter: Waiter) -> None:
+        """See Outcome."""
+        if not session.closing:
+            if waiter.deadline_ms:
+                self._arm_park_timer(waiter)
+        else:
+            self._internal(Item(ITEM_DROP, None, None, [], 0, session.origin_node, session.uid))
+
+    def woken(self, origin: Origin, reply: object) -> None:
+        """See Outcome."""
+        if not self.leading:
+            return
+        self._cancel_park_timer(origin)
+        s = self.by_origin.get(origin)
+        if s is not None and s.pending:
+            self.reply(s, reply)
+
+    def local(self, session: Session, row: Row, argv: list[bytes]) -> object:
+        """See Outcome."""
+        reply = self.run_local(session, row, argv)
+        return None if reply is NO_REPLY else reply
+
+    def internal_error(self, index: int, command: str, error: Exception) -> None:
+        """See Outcome."""
+        self.stats.internal_errors += 1
+        if self.on_event is not None:
+            self.on_event("internal-error", {"index": index, "command": command, "error": repr(error)})
+
+    def _publish_events(self, events: list[tuple[int, bytes, bytes]]) -> None:
+        self.pubsub.keyspace_events(events)
+
+    # -- local commands ----------------------------------------------------------------------------------------------
+
+    def run_local(self, s: Session, row: Row, argv: list[bytes]) -> object:
+        """Run a node-local handler; errors become replies."""
+        try:
+            return row.fn(LocalContext(s, self), argv)
+        except CommandError as e:
+            return e
+        except (MemoryError, RecursionError, AssertionError):
+            raise
+        except Exception as e:
+            self.internal_error(0, row.name, e)
+            return ErrorReply(INTERNAL)
+
+    def exec_transaction(self, s: Session) -> object:
+        """EXEC: log the queued commands as one entry, or send them to the leader."""
+        return begin_exec(self, s)
+
+    def propose_exec(self, item: Item, size_bytes: int) -> None:
+        """Add a prepared transaction to this turn's entry."""
+        assert item.kind == ITEM_EXEC and item.session is not None
+        self.batch.items.append(item)
+        self.batch.writes += 1
+        self.batch.size_bytes += size_bytes
+        item.session.pending += 1
+        self.schedule()
+
+    def unwatch(self, s: Session) -> None:
+        """Forget the session's watched keys here and in the log."""
+        if not s.watched:
+            return
+        s.watched = {}
+        if self.leading:
+            self._internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
+        else:
+            self.forwarder.drop(s)
+
+    # -- followers -----------------------------------------------------------------------------------------------------
+
+    def away(self, s: Session, row: Row, argv: list[bytes]) -> None:
+        """A read or write on a node that does not lead. Raises CommandError."""
+        if row.kind == READ and s.readonly and not row.is_blocking:
+            if s.pending:
+                s.held.appendleft(argv)
+                return
+            self.gate.read_now(s, row, argv)
+            return
+        if self.cluster_enabled and s.origin_node == self.node_id and row.key_at != 0:
+            slot = self.gate.check_slots(row, argv)
+            if slot >= 0:
+                raise CommandError(self._moved(slot))
+        if not self.leader_id or self.leader_id == self.node_id:
+            self._wait_for_leader(s, row, argv)
+            return
+        if row.is_blocking or row.forwarded:
+            s.blocked = True
+        if row.name == "watch":
+            s.watched[WATCH_ELSEWHERE] = 0
+        s.pending += 1
+        self.forwarder.forward(s, argv)
+        self.schedule()
+
+    def _moved(self, slot: int) -> str:
+        if not self.leader_id:
+            return "CLUSTERDOWN The cluster is down"
+        for member in self.consensus.view().members:
+            if member.node_id == self.leader_id:
+                return f"MOVED {slot} {member.client_host}:{member.client_port}"
+        return "CLUSTERDOWN The cluster is down"
+
+    def _wait_for_leader(self, s: Session, row: Row, argv: list[bytes]) -> None:
+        if s.pending:
+            s.held.appendleft(argv)
+            return
+        waited_ns = self.clock.monotonic_ns() - self.leaderless_since_ns
+        limit_ns = 3 * int(self.settings.election_timeout_ms) * 1_000_000
+        if waited_ns > limit_ns:
+            raise CommandError(NO_LEADER)
+        s.blocked = True
+        self.waiting_for_leader[s] = (self.clock.monotonic_ns() + limit_ns, row, argv)
+
+    def _leader_found(self) -> None:
+        waiting = self.waiting_for_leader
+        self.waiting_for_leader = {}
+        for s, (_, _, argv) in waiting.items():
+            s.blocked = False
+            self.gate.execute(s, argv)
+            self.wake(s)
+
+    def _leader_wait_timer(self) -> None:
+        self.clock.call_later(_LEADER_WAIT_POLL_MS, self._leader_wait_timer)
+        if self.waiting_for_leader:
+            now_ns = self.clock.monotonic_ns()
+            late = [s for s, (deadline_ns, _, _) in self.waiting_for_leader.items() if deadline_ns <= now_ns]
+            for s in late:
+                del self.waiting_for_leader[s]
+                s.blocked = False
+                self.respond(s, CommandError(NO_LEADER))
+        if self.dirty:
+            self.flush_output()
+
+    def forward_lost(self, s: Session, *, maybe_logged: bool) -> None:
+        """The link to the leader broke, or the leader changed, while requests of ``s`` were with it."""
+        if s.closing:
+            return
+        text = (
+            "UNKNOWN the leader was lost with the request in flight; outcome unknown" if maybe_logged else LOST
+        )
+        self._answer_all(s, UNBLOCKED if s.blocked and not maybe_logged else text)
+        if maybe_logged:
+            self.close_client(s)
+
+    # -- losing leadership -----------------------------------------------------------------------------------------
+
+    def _demoted(self) -> None:
+        unknown: dict[Session, None] = {}
+        refused: dict[Session, None] = {}
+        for batch in self.proposed.values():
+            for item in batch.items:
+                if item.session is not None:
+                    unknown[item.session] = None
+        for batch in [self.batch, self.reads, *self.proven]:
+            for item in batch.items:
+                if item.session is not None:
+                    refused[item.session] = None
+        self.batch = Batch()
+        self.reads = Batch()
+        self.proven = []
+        self.proposed = {}
+        for s in unknown:
+            self._answer_all(s, "UNKNOWN demoted while the request was in flight; outcome unknown")
+            self.close_client(s)
+        for s in refused:
+            if s not in unknown:
+                self._answer_all(s, LOST)
+        for origin in list(self.park_timers):
+            self._cancel_park_timer(origin)
+        for s in list(self.by_origin.values()):
+            if s.blocked and s.pending:
+                self._answer_all(s, UNBLOCKED)
+        wait.fail_all(self)
+        self.schedule()
+
+    def _answer_all(self, s: Session, text: str) -> None:
+        """Answer every pending request of ``s`` with the same error, in order."""
+        # Gated replies relied on an expiry that nobody may have logged, or follow one that did: withheld.
+        n = s.pending + len(s.gated) - s.gates
+        s.gated = []
+        s.gates = 0
+        wire = encode(CommandError(text), s.protocol)
+        s.pending = 0
+        s.blocked = False
+        for _ in range(n):
+            self.emit(s, wire)
+
+    def _fail(self, batch: Batch, text: str) -> None:
+        """Definite failure of a batch that was never appended."""
+        for item in batch.items:
+            s = item.session
+            if s is None or item.kind == ITEM_TICK:
+                continue
+            if s.pending:
+                s.pending -= 1
+                s.blocked = False
+                self.emit(s, encode(CommandError(text), s.protocol))
+
+    def _fail_unknown(self, batch: Batch) -> None:
+        for item in batch.items:
+            if item.session is not None:
+                self._answer_all(item.session, "UNKNOWN another leader replaced the entry; outcome unknown")
+                self.close_client(item.session)
+
+    # -- timers ------------------------------------------------------------------------------------------------------
+
+    def _arm_park_timer(self, waiter: Waiter) -> None:
+        origin = waiter.origin
+        delay_ms = max(0, waiter.deadline_ms - self.clock.wall_ms())
+
+        def expire() -> None:
+            self.park_timers.pop(origin, None)
+            self._internal(Item(ITEM_UNPARK, None, None, [b"timeout"], 0, origin[0], origin[1]))
+
+        self.park_timers[origin] = self.clock.call_later(delay_ms, expire)
+
+    def _cancel_park_timer(self, origin: Origin) -> None:
+        if self.park_timers:
+            timer = self.park_timers.pop(origin, None)
+            if timer is not None:
+                timer.cancel()
+
+    def _sweep_timer(self) -> None:
+        self.clock.call_later(_SWEEP_INTERVAL_MS, self._sweep_timer)
+        wait.check(self)
+        if not self.leading or self.sweep_index > self.applier.applied:
+            return
+        now_ms = self.clock.wall_ms()
+        for db in self.ks.dbs:
+            if db.deadlines and db.deadlines[0][0] <= now_ms:
+                keys = db.due(now_ms, _SWEEP_KEYS_MAX)
+                if keys:
+                    self._internal(Item(ITEM_SWEEP, None, None, keys, db.number, 0, 0))
+                    self.sweep_index = self.last_proposed + 1
+
+    # -- Services ------------------------------------------------------------------------------------------------------
+
+    def group(self) -> GroupView:
+        """See Services."""
+        view = self.consensus.view()
+        view.applied_index = self.applier.applied
+        view.loading = self.refusal_reads == LOADING
+        view.writable_error = self.disk_refusal or ""
+        return view
+
+    def state_digest(self) -> tuple[int, str]:
+        """See Services."""
+        return self.applier.applied, digest(self.ks).hex()[:16]
+
+    def close_client(self, session: Session) -> None:
+        """See Services."""
+        if session.sink is not None:
+            session.sink.close_after_flush()
+
+    def shutdown(self, *, transfer: bool, now: bool) -> None:
+        """See Services."""
+        self.consensus.stop(transfer=transfer, now=now)
+
+    def transfer_leadership(self, node_id: int) -> None:
+        """See Services."""
+        self.consensus.transfer(node_id)
+
+    def change_members(self, session: Session, verb: str, node_id: int, address: str) -> None:
+        """See Services."""
+        self.consensus.change(session, verb, node_id, address)
+
+    def wait_replicas(self, session: Session, local: int, replicas: int, timeout_ms: int, aof: bool) -> None:
+        """See Services."""
+        wait.begin(self, session, local, replicas, timeout_ms, aof)
+
+    def wait_check(self) -> None:
+        """Entries were applied or acknowledged: answer WAITs that have enough."""
+        wait.check(self)
+
+    def unblock_client(self, session: Session, *, error: bool) -> bool:
+        """CLIENT UNBLOCK: end a parked request as by timeout or with an error; False when it is not parked."""
+        origin: Origin = (session.origin_node, session.uid)
+        if not session.blocked or origin not in self.applier.sessions.waiters or not self.leading:
+            return False
+        reason = b"UNBLOCKED client unblocked via CLIENT UNBLOCK" if error else b"timeout"
+        self._internal(Item(ITEM_UNPARK, None, None, [reason], 0, origin[0], origin[1]))
+        return True

@@ -1,0 +1,107 @@
+"""The payload of a log entry: a fixed header, then commands as RESP arrays. [compiled]
+
+Header, little-endian: u8 format, u8 semantics level, u16 flags, u32 items, u64 now_ms, u64 seed. Control records are
+arrays whose first element starts with ``@``, which no client command does: ``@db n`` selects a database (each payload
+starts at 0), ``@as node uid`` names the session of the next item, ``@multi n [db key version]...`` opens a
+transaction of n commands, ``@drop``, ``@unpark reason``, ``@tick``, ``@sweep key...``. A stock RESP parser reads it all.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from durakv.commands.spec import READ, WRITE
+from durakv.engine.batch import (
+    ITEM_DROP,
+    ITEM_EXEC,
+    ITEM_READ,
+    ITEM_SWEEP,
+    ITEM_TICK,
+    ITEM_UNPARK,
+    ITEM_WRITE,
+    Batch,
+    Item,
+)
+
+FORMAT: Final = 1
+# Raised when a command's result changes; a node meeting a higher level stops applying.
+SEMANTICS: Final = 1
+
+HEADER: Final = Struct("<BBHIQQ")
+HEADER_SIZE: Final = 24
+
+_COUNT: Final = [b"*%d\r\n" % n for n in range(256)]
+_LENGTH: Final = [b"$%d\r\n" % n for n in range(1024)]
+_CRLF: Final = b"\r\n"
+
+
+def put_array(out: list[bytes], argv: list[bytes]) -> None:
+    """Append ``argv`` to ``out`` as a RESP array of bulk strings."""
+    n = len(argv)
+    out.append(_COUNT[n] if n < 256 else b"*%d\r\n" % n)
+    for arg in argv:
+        size = len(arg)
+        out.append(_LENGTH[size] if size < 1024 else b"$%d\r\n" % size)
+        out.append(arg)
+        out.append(_CRLF)
+
+
+def encode_batch(batch: Batch, now_ms: int, seed: int) -> bytes:
+    """The payload of every item that must be logged; read items are left out."""
+    out: list[bytes] = [b""]
+    db = 0
+    count = 0
+    for item in batch.items:
+        kind = item.kind
+        if kind == ITEM_READ:
+            continue
+        count += 1
+        if kind == ITEM_WRITE:
+            row = item.row
+            assert row is not None
+            if row.needs_session:
+                put_array(out, [b"@as", b"%d" % item.node, b"%d" % item.uid])
+            if item.db != db:
+                db = item.db
+                put_array(out, [b"@db", b"%d" % db])
+            put_array(out, item.argv)
+        elif kind == ITEM_EXEC:
+            db = _put_exec(out, item, db)
+        elif kind == ITEM_TICK:
+            out.append(b"*1\r\n$5\r\n@tick\r\n")
+        elif kind == ITEM_SWEEP:
+            if item.db != db:
+                db = item.db
+                put_array(out, [b"@db", b"%d" % db])
+            put_array(out, [b"@sweep", *item.argv])
+        else:
+            put_array(out, [b"@as", b"%d" % item.node, b"%d" % item.uid])
+            if kind == ITEM_DROP:
+                put_array(out, [b"@drop"])
+            else:
+                assert kind == ITEM_UNPARK
+                put_array(out, [b"@unpark", *item.argv])
+    out[0] = HEADER.pack(FORMAT, SEMANTICS, 0, count, now_ms, seed)
+    return b"".join(out)
+
+
+def _put_exec(out: list[bytes], item: Item, db: int) -> int:
+    parts = item.parts
+    assert parts is not None
+    writes = [p for p in parts if p.row.kind == WRITE]
+    head: list[bytes] = [b"@multi", b"%d" % len(writes)]
+    if item.watch is not None:
+        put_array(out, [b"@as", b"%d" % item.node, b"%d" % item.uid])
+        for watched_db, key, version in item.watch:
+            head.append(b"%d" % watched_db)
+            head.append(key)
+            head.append(b"%d" % version)
+    put_array(out, head)
+    for part in writes:
+        assert part.row.kind != READ
+        if part.db != db:
+            db = part.db
+            put_array(out, [b"@db", b"%d" % db])
+        put_array(out, part.argv)
+    return db

@@ -1,0 +1,218 @@
+"""Where a parsed request goes: refused, queued by MULTI, run here at once, batched, or sent to the leader. [compiled]
+
+Rule: everything judged here (arity, ACL, memory, slots, back-pressure) is judged before anything is appended, so its
+errors are definite. Replies leave in request order: while a session has requests pending, only reads and writes may
+join it; anything else waits in ``session.held`` until the session is idle.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durakv.commands.context import ReadContext
+from durakv.commands.spec import LOCAL, READ
+from durakv.engine.batch import ITEM_READ, ITEM_WRITE, Item
+from durakv.keyspace.slots import slot_of
+from durakv.resp.encoder import encode
+from durakv.resp.errors import CROSSSLOT, INTERNAL, NOAUTH, CommandError
+from durakv.resp.types import NO_REPLY, QUEUED
+
+if TYPE_CHECKING:
+    from durakv.commands.session import Session
+    from durakv.commands.table import Row
+    from durakv.engine.engine import Engine
+
+_ITEM_OVERHEAD_BYTES = 16
+
+
+class Gate:
+    """Dispatches requests of all sessions of one node."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.rows = engine.table.rows
+        self.table = engine.table
+        self.ks = engine.ks
+        self.rctx = ReadContext(engine.ks)
+        self.clock = engine.clock
+
+    def dispatch(self, s: Session, argv: list[bytes]) -> None:
+        """Take one request of ``s``; its reply goes to ``s.out`` now or later."""
+        if s.blocked or s.held:
+            s.held.append(argv)
+        else:
+            self.execute(s, argv)
+
+    def resume(self, s: Session) -> None:
+        """Go on with held requests after the session became idle."""
+        held = s.held
+        while held and not s.blocked and not s.closing:
+            before = len(held)
+            self.execute(s, held.popleft())
+            if len(held) >= before:
+                return
+
+    def execute(self, s: Session, argv: list[bytes]) -> None:
+        """Route one request now; puts it back in front of ``held`` when it must wait for earlier ones."""
+        row = self.rows.get(argv[0])
+        try:
+            if row is None or row.subs is not None or not row.argc_min <= len(argv) <= row.argc_max:
+                row = self.table.find(argv)
+            user = s.user
+            if user is None:
+                if not row.no_auth:
+                    raise CommandError(NOAUTH)
+            elif not user.allows_all:
+                user.check(row, argv)
+            if (s.channels or s.patterns or s.shard_channels) and s.protocol == 2 and not row.pubsub_ok:
+                self._refuse_in_pubsub(row)
+            if s.multi is not None and not row.immediate:
+                if row.no_multi:
+                    raise CommandError("ERR Command not allowed inside a transaction")
+                self._queue(s, row, argv)
+                return
+            kind = row.kind
+            if kind == LOCAL:
+                self._local(s, row, argv)
+                return
+            if self.engine.leading:
+                if kind == READ:
+                    self._read(s, row, argv)
+                else:
+                    self._write(s, row, argv)
+                return
+            self.engine.away(s, row, argv)
+        except CommandError as e:
+            if s.pending:
+                s.held.appendleft(argv)
+                return
+            if s.multi is not None:
+                s.multi_error = True
+            self.engine.stats.errors += 1
+            self.engine.respond(s, e)
+
+    # -- reads -------------------------------------------------------------------------------------------------------
+
+    def _read(self, s: Session, row: Row, argv: list[bytes]) -> None:
+        engine = self.engine
+        if engine.cluster_enabled and row.key_at != 0:
+            self.check_slots(row, argv)
+        if s.pending == 0 and (engine.reads_now or (engine.lease_reads and engine.consensus.lease_valid())):
+            self.read_now(s, row, argv)
+            return
+        if engine.refusal_reads is not None:
+            raise CommandError(engine.refusal_reads)
+        item = Item(ITEM_READ, s, row, argv, s.db, s.origin_node, s.uid)
+        if s.pending:
+            engine.batch.add(item)
+        else:
+            engine.reads.add(item)
+        s.pending += 1
+        if row.is_blocking:
+            s.blocked = True
+        engine.schedule()
+
+    def read_now(self, s: Session, row: Row, argv: list[bytes]) -> None:
+        """Run a read whose leadership is proven (or that may be stale) and queue its reply."""
+        reply = self.evaluate(row, argv, s.db)
+        row.calls += 1
+        wire = encode(reply, s.protocol)
+        if self.ks.tick_needed:
+            self.ks.tick_needed = False
+            s.pending += 1
+            self.engine.gate_reply(s, wire)
+            return
+        self.engine.emit(s, wire)
+
+    def evaluate(self, row: Row, argv: list[bytes], db: int) -> object:
+        """The reply of a read on the current state; sets ``ks.tick_needed`` when it relied on an unlogged expiry."""
+        ctx = self.rctx
+        ks = self.ks
+        ctx.db = ks.dbs[db]
+        now_ms = self.clock.wall_ms()
+        if now_ms < ks.log_ms:
+            now_ms = ks.log_ms
+        ks.now_ms = now_ms
+        ctx.now_ms = now_ms
+        ctx.seed = now_ms + row.calls
+        ctx.draws = 0
+        try:
+            return row.fn(ctx, argv)
+        except CommandError as e:
+            return e
+        except (MemoryError, RecursionError, AssertionError):
+            raise
+        except Exception as e:
+            self.engine.internal_error(0, row.name, e)
+            return CommandError(INTERNAL)
+
+    # -- writes ------------------------------------------------------------------------------------------------------
+
+    def _write(self, s: Session, row: Row, argv: list[bytes]) -> None:
+        engine = self.engine
+        if engine.cluster_enabled and row.key_at != 0:
+            self.check_slots(row, argv)
+        if engine.refusal is not None:
+            raise CommandError(engine.refusal)
+        if engine.over_memory and row.denyoom:
+            raise CommandError("OOM command not allowed when used memory > 'maxmemory'.")
+        batch = engine.batch
+        size = _ITEM_OVERHEAD_BYTES
+        for arg in argv:
+            size += len(arg) + 8
+        batch.size_bytes += size
+        if batch.size_bytes > engine.room_bytes:
+            batch.size_bytes -= size
+            raise CommandError(engine.throttled())
+        batch.items.append(Item(ITEM_WRITE, s, row, argv, s.db, s.origin_node, s.uid))
+        batch.writes += 1
+        row.calls += 1
+        s.pending += 1
+        if row.is_blocking:
+            s.blocked = True
+        if not engine.scheduled:
+            engine.schedule()
+
+    # -- the rest ----------------------------------------------------------------------------------------------------
+
+    def check_slots(self, row: Row, argv: list[bytes]) -> int:
+        """The one slot all keys of a request share, -1 without keys. Raises CommandError CROSSSLOT."""
+        if row.key_at > 0:
+            return slot_of(argv[row.key_at])
+        slot = -1
+        for key in row.keys(argv):
+            other = slot_of(key)
+            if slot >= 0 and other != slot:
+                raise CommandError(CROSSSLOT)
+            slot = other
+        return slot
+
+    def _queue(self, s: Session, row: Row, argv: list[bytes]) -> None:
+        assert s.multi is not None
+        if s.pending:
+            s.held.appendleft(argv)
+            return
+        engine = self.engine
+        if engine.over_memory and row.denyoom:
+            raise CommandError("OOM command not allowed when used memory > 'maxmemory'.")
+        s.multi.append((row, argv))
+        engine.respond(s, QUEUED)
+
+    def _local(self, s: Session, row: Row, argv: list[bytes]) -> None:
+        if s.pending:
+            s.held.appendleft(argv)
+            return
+        row.calls += 1
+        engine = self.engine
+        if row.forwarded and not engine.leading:
+            engine.away(s, row, argv)
+            return
+        reply = engine.run_local(s, row, argv)
+        if reply is not NO_REPLY:
+            engine.respond(s, reply)
+
+    def _refuse_in_pubsub(self, row: Row) -> None:
+        raise CommandError(
+            f"ERR Can't execute '{row.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
+            "allowed in this context"
+        )

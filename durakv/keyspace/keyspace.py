@@ -1,0 +1,319 @@
+"""Databases of keys: lookup, put, delete, deadlines; the only mutable dicts of keys. [compiled]
+
+One dict per hash slot keeps growth stalls small and makes per-slot scans free. A value is raw ``bytes`` (a string),
+``bytearray`` (a string that was grown or patched in place), or an object of ``keyspace/values``.
+Rules: state changes only while ``Keyspace.writing`` (inside apply); ``now_ms`` is the entry's time then and
+max(clock, log time) during reads; iteration order never depends on ``hash()``; an empty collection is never stored.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Final, TypeVar
+
+from durakv.keyspace import journal
+from durakv.keyspace.slots import SLOTS, slot_of
+from durakv.resp.errors import WRONGTYPE, CommandError
+
+T = TypeVar("T")
+
+_UNDO_VALUE: Final = 1
+_UNDO_EXPIRY: Final = 2
+_UNDO_FLUSH: Final = 3
+
+
+class Db:
+    """One logical database. ``size`` counts keys, ``nexp`` keys with a deadline (expired ones included)."""
+
+    def __init__(self, ks: Keyspace, number: int) -> None:
+        self.ks = ks
+        self.number = number
+        self.slots: list[dict[bytes, object] | None] = [None] * SLOTS
+        self.exps: list[dict[bytes, int] | None] = [None] * SLOTS
+        self.size = 0
+        self.nexp = 0
+        # (deadline_ms, key), lazily stale; derived from exps, so not part of replicated state.
+        self.deadlines: list[tuple[int, bytes]] = []
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> object | None:
+        """The live value or None. Inside apply an expired key is deleted on the way."""
+        slot = slot_of(key)
+        d = self.slots[slot]
+        if d is None:
+            return None
+        value = d.get(key)
+        if value is None:
+            return None
+        if self.nexp:
+            e = self.exps[slot]
+            if e is not None:
+                at = e.get(key)
+                if at is not None and at <= self.ks.now_ms:
+                    self._expired(key, at)
+                    return None
+        return value
+
+    def peek(self, key: bytes) -> object | None:
+        """The stored value even when expired; for eviction, dumps and digests."""
+        d = self.slots[slot_of(key)]
+        return None if d is None else d.get(key)
+
+    def read_string(self, key: bytes) -> bytes | None:
+        """The string at ``key`` as bytes. Raises CommandError WRONGTYPE."""
+        value = self.get(key)
+        if value is None:
+            return None
+        if type(value) is bytes:
+            return value
+        if type(value) is bytearray:
+            return bytes(value)
+        raise CommandError(WRONGTYPE)
+
+    def typed(self, key: bytes, cls: type[T]) -> T | None:
+        """The value at ``key`` if it is exactly a ``cls``; None if absent. Raises CommandError WRONGTYPE."""
+        value = self.get(key)
+        if value is None:
+            return None
+        if type(value) is cls:
+            return value
+        raise CommandError(WRONGTYPE)
+
+    def expiry(self, key: bytes) -> int:
+        """Absolute deadline of ``key`` in Unix ms, or -1. Does not check that the key is live."""
+        if not self.nexp:
+            return -1
+        e = self.exps[slot_of(key)]
+        return -1 if e is None else e.get(key, -1)
+
+    def due(self, now_ms: int, count_max: int) -> list[bytes]:
+        """Up to ``count_max`` keys whose deadline is <= now_ms, oldest deadline first; leaves them in place."""
+        out: list[bytes] = []
+        heap = self.deadlines
+        seen: list[tuple[int, bytes]] = []
+        while heap and len(out) < count_max and heap[0][0] <= now_ms:
+            at, key = heappop(heap)
+            if self.expiry(key) == at:
+                out.append(key)
+                seen.append((at, key))
+        for item in seen:
+            heappush(heap, item)
+        return out
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: object) -> None:
+        """Store ``value`` and drop any deadline."""
+        slot = slot_of(key)
+        d = self.slots[slot]
+        if d is None:
+            d = {}
+            self.slots[slot] = d
+        old = d.get(key)
+        d[key] = value
+        journal.steps.append((self, _UNDO_VALUE, key, old))
+        if old is None:
+            self.size += 1
+        elif self.nexp:
+            self._drop_expiry(key, slot)
+        if self.ks.listening:
+            self.ks.changed.append((self.number, key))
+
+    def put_keep(self, key: bytes, value: object) -> None:
+        """Store ``value`` and keep the deadline, if any."""
+        slot = slot_of(key)
+        d = self.slots[slot]
+        if d is None:
+            d = {}
+            self.slots[slot] = d
+        old = d.get(key)
+        d[key] = value
+        journal.steps.append((self, _UNDO_VALUE, key, old))
+        if old is None:
+            self.size += 1
+        if self.ks.listening:
+            self.ks.changed.append((self.number, key))
+
+    def delete(self, key: bytes) -> bool:
+        """Remove ``key``; False when there is no live key (an expired one is removed too)."""
+        if self.get(key) is None:
+            return False
+        self._remove(key)
+        return True
+
+    def touched(self, key: bytes) -> None:
+        """Say that the value at ``key`` was changed in place (a collection or a bytearray)."""
+        if self.ks.listening:
+            self.ks.changed.append((self.number, key))
+
+    def set_expiry(self, key: bytes, at_ms: int) -> None:
+        """Give an existing key a deadline in Unix ms."""
+        slot = slot_of(key)
+        e = self.exps[slot]
+        if e is None:
+            e = {}
+            self.exps[slot] = e
+        old = e.get(key, -1)
+        e[key] = at_ms
+        if old < 0:
+            self.nexp += 1
+        journal.steps.append((self, _UNDO_EXPIRY, key, old))
+        heappush(self.deadlines, (at_ms, key))
+        if len(self.deadlines) > 2 * self.nexp + 1024:
+            self._rebuild_deadlines()
+        if self.ks.listening:
+            self.ks.changed.append((self.number, key))
+
+    def clear_expiry(self, key: bytes) -> bool:
+        """Remove the deadline; False when there was none."""
+        if not self.nexp or not self._drop_expiry(key, slot_of(key)):
+            return False
+        if self.ks.listening:
+            self.ks.changed.append((self.number, key))
+        return True
+
+    def flush(self) -> None:
+        """Remove every key."""
+        if self.ks.listening:
+            for d in self.slots:
+                if d:
+                    for key in d:
+                        self.ks.changed.append((self.number, key))
+        journal.steps.append((self, _UNDO_FLUSH, (self.slots, self.exps, self.size, self.nexp), self.deadlines))
+        self.slots = [None] * SLOTS
+        self.exps = [None] * SLOTS
+        self.size = 0
+        self.nexp = 0
+        self.deadlines = []
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _expired(self, key: bytes, at_ms: int) -> None:
+        ks = self.ks
+        if ks.writing:
+            self._remove(key)
+            ks.expired_keys += 1
+            ks.expired_now.append((self.number, key))
+        elif at_ms > ks.log_ms:
+            # No entry carries this time yet: a slower next leader could bring the key back. The engine answers the
+            # read only after an entry with a later time has been applied.
+            ks.tick_needed = True
+
+    def _remove(self, key: bytes) -> None:
+        slot = slot_of(key)
+        d = self.slots[slot]
+        assert d is not None
+        old = d.pop(key)
+        self.size -= 1
+        journal.steps.append((self, _UNDO_VALUE, key, old))
+        if not d:
+            self.slots[slot] = None
+        if self.nexp:
+            self._drop_expiry(key, slot)
+        if self.ks.listening:
+            self.ks.changed.append((self.number, key))
+
+    def _drop_expiry(self, key: bytes, slot: int) -> bool:
+        e = self.exps[slot]
+        if e is None:
+            return False
+        old = e.pop(key, -1)
+        if old < 0:
+            return False
+        self.nexp -= 1
+        journal.steps.append((self, _UNDO_EXPIRY, key, old))
+        if not e:
+            self.exps[slot] = None
+        return True
+
+    def _rebuild_deadlines(self) -> None:
+        heap: list[tuple[int, bytes]] = []
+        for e in self.exps:
+            if e:
+                for key, at in e.items():
+                    heap.append((at, key))
+        heapify(heap)
+        self.deadlines = heap
+
+    def undo(self, op: int, a: object, b: object) -> None:
+        """Revert one journal step. Insertion order inside a slot is not restored: nothing applied depends on it."""
+        if op == _UNDO_FLUSH:
+            assert isinstance(a, tuple) and isinstance(b, list)
+            self.slots, self.exps, self.size, self.nexp = a
+            self.deadlines = b
+            return
+        assert isinstance(a, bytes)
+        slot = slot_of(a)
+        if op == _UNDO_VALUE:
+            d = self.slots[slot]
+            if d is None:
+                d = {}
+                self.slots[slot] = d
+            had = a in d
+            if b is None:
+                if had:
+                    del d[a]
+                    self.size -= 1
+                if not d:
+                    self.slots[slot] = None
+            else:
+                d[a] = b
+                if not had:
+                    self.size += 1
+            return
+        assert op == _UNDO_EXPIRY and isinstance(b, int)
+        e = self.exps[slot]
+        if e is None:
+            e = {}
+            self.exps[slot] = e
+        had = a in e
+        if b < 0:
+            if had:
+                del e[a]
+                self.nexp -= 1
+        else:
+            e[a] = b
+            heappush(self.deadlines, (b, a))
+            if not had:
+                self.nexp += 1
+        if not e:
+            self.exps[slot] = None
+
+
+class Keyspace:
+    """All databases of a group, and the time under which they are looked at."""
+
+    def __init__(self, count: int = 16) -> None:
+        self.dbs: list[Db] = [Db(self, n) for n in range(count)]
+        self.now_ms = 0
+        # Time of the last applied entry; never decreases.
+        self.log_ms = 0
+        self.writing = False
+        self.tick_needed = False
+        # When something wants to hear of changes (watched keys, parked clients, tracking), (db, key) go to `changed`.
+        self.listening = False
+        self.changed: list[tuple[int, bytes]] = []
+        self.expired_keys = 0
+        # Keys the current unit found expired, for keyspace events.
+        self.expired_now: list[tuple[int, bytes]] = []
+
+    def swap(self, first: int, second: int) -> None:
+        """SWAPDB: exchange the contents of two databases."""
+        a, b = self.dbs[first], self.dbs[second]
+        self.dbs[first], self.dbs[second] = b, a
+        a.number, b.number = second, first
+        journal.steps.append((self, 1, first, second))
+        if self.listening:
+            for db in (a, b):
+                for d in db.slots:
+                    if d:
+                        for key in d:
+                            self.changed.append((first, key))
+                            self.changed.append((second, key))
+
+    def undo(self, op: int, a: int, b: int) -> None:
+        """Revert a swap."""
+        x, y = self.dbs[a], self.dbs[b]
+        self.dbs[a], self.dbs[b] = y, x
+        x.number, y.number = b, a

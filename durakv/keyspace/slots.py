@@ -1,0 +1,18 @@
+"""Which of the 16384 hash slots a key belongs to. [compiled]"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from typing import Final
+
+SLOTS: Final = 16384
+
+
+def slot_of(key: bytes) -> int:
+    """The cluster slot of ``key``: CRC16 (XMODEM) of its hash tag, or of the whole key, modulo 16384."""
+    start = key.find(b"{")
+    if start >= 0:
+        end = key.find(b"}", start + 1)
+        if end > start + 1:
+            key = key[start + 1 : end]
+    return crc_hqx(key, 0) & 16383

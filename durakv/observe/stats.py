@@ -1,0 +1,136 @@
+"""Counters of this node since it started: plain ints that the hot paths add to and INFO reads. [compiled]
+
+Rule: nothing here decides anything; CONFIG RESETSTAT sets all of it to zero except what describes the present.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_RATE_SAMPLES: Final = 16
+_ERRORS_MAX: Final = 128
+_FSYNC_BUCKETS: Final = 40
+
+
+class Stats:
+    """Bytes and counts. ``sample()`` keeps the windows behind the ``instantaneous_*`` lines of INFO."""
+
+    def __init__(self) -> None:
+        # Times of the start; kept by reset().
+        self.started_ms = 0
+        self.run_id = ""
+        self.config_epoch = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.connections = 0
+        self.rejected_connections = 0
+        self.commands = 0
+        self.errors = 0
+        self.internal_errors = 0
+        self.rejected_calls = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.peer_bytes_in = 0
+        self.peer_bytes_out = 0
+        self.keyspace_hits = 0
+        self.keyspace_misses = 0
+        self.expired_keys = 0
+        self.evicted_keys = 0
+        self.pubsub_messages = 0
+        self.forwarded = 0
+        self.throttled = 0
+        self.unknown_outcomes = 0
+        self.elections = 0
+        self.leader_changes = 0
+        self.query_buffer_closes = 0
+        self.output_buffer_closes = 0
+        self.acl_denied_auth = 0
+        self.acl_denied_command = 0
+        self.acl_denied_key = 0
+        self.acl_denied_channel = 0
+        self.slow_commands = 0
+        self.memory_peak_bytes = 0
+        self.fsyncs = 0
+        self.fsync_us = 0
+        self.fsync_max_us = 0
+        self.fsync_buckets = [0] * _FSYNC_BUCKETS
+        # Error prefix -> count, and per command (full lower-case name) [usec, failed, rejected].
+        self.error_counts: dict[str, int] = {}
+        self.usec: dict[str, int] = {}
+        self.failed: dict[str, int] = {}
+        self.rejected: dict[str, int] = {}
+        self._at = 0
+        self._last_ms = 0
+        self._last: list[int] = [0, 0, 0]
+        self._rates: list[list[int]] = [[0] * _RATE_SAMPLES for _ in range(3)]
+
+    def reset(self) -> None:
+        """CONFIG RESETSTAT."""
+        self._clear()
+
+    def error(self, text: str) -> None:
+        """Count an error reply by its prefix; after 128 different ones only a total is kept."""
+        self.errors += 1
+        prefix = text.partition(" ")[0]
+        counts = self.error_counts
+        if prefix in counts:
+            counts[prefix] += 1
+        elif len(counts) < _ERRORS_MAX:
+            counts[prefix] = 1
+
+    def took(self, name: str, usec: int, *, failed: bool = False) -> None:
+        """Add the time of one call of command ``name``."""
+        self.usec[name] = self.usec.get(name, 0) + usec
+        if failed:
+            self.failed[name] = self.failed.get(name, 0) + 1
+
+    def reject(self, name: str) -> None:
+        """Count a call refused before it ran."""
+        self.rejected_calls += 1
+        self.rejected[name] = self.rejected.get(name, 0) + 1
+
+    def fsync(self, usec: int) -> None:
+        """Record the duration of one log sync."""
+        self.fsyncs += 1
+        self.fsync_us += usec
+        if usec > self.fsync_max_us:
+            self.fsync_max_us = usec
+        bucket = min(usec.bit_length() * 2 - (1 if _below_half(usec) else 0), _FSYNC_BUCKETS - 1)
+        self.fsync_buckets[max(bucket, 0)] += 1
+
+    def fsync_percentile_us(self, percent: float) -> int:
+        """Upper bound of the bucket (factor about 1.5 wide) that holds the percentile; 0 without syncs."""
+        if not self.fsyncs:
+            return 0
+        want = self.fsyncs * percent / 100.0
+        seen = 0
+        for i in range(_FSYNC_BUCKETS):
+            seen += self.fsync_buckets[i]
+            if seen >= want and seen:
+                power = (i + 1) // 2
+                top = (1 << power) if i % 2 == 0 else (3 << power) >> 2
+                return min(top, self.fsync_max_us)
+        return self.fsync_max_us
+
+    def sample(self, now_ms: int) -> None:
+        """Call about ten times a second: remembers the rates since the last call."""
+        totals = [self.commands, self.bytes_in, self.bytes_out]
+        passed_ms = now_ms - self._last_ms
+        if self._last_ms and passed_ms > 0:
+            for i in range(3):
+                self._rates[i][self._at] = (totals[i] - self._last[i]) * 1000 // passed_ms
+            self._at = (self._at + 1) % _RATE_SAMPLES
+        self._last = totals
+        self._last_ms = now_ms
+
+    def rates(self) -> tuple[int, int, int]:
+        """(commands, bytes in, bytes out) per second, averaged over the last samples."""
+        out = [sum(samples) // _RATE_SAMPLES for samples in self._rates]
+        return out[0], out[1], out[2]
+
+
+def _below_half(usec: int) -> bool:
+    """Whether ``usec`` is in the lower half of its power of two."""
+    bits = usec.bit_length()
+    return bits > 1 and not usec >> (bits - 2) & 1

@@ -1,0 +1,48 @@
+"""The address book of a group: where each member listens. Travels as the opaque context of a membership entry.
+
+Text, one member a line: ``node_id host client_port peer_port``. Hosts are names or literals without spaces.
+"""
+
+from __future__ import annotations
+
+from durakv.resp.errors import CommandError
+
+
+class Address:
+    """One member's host and its client and peer ports."""
+
+    __slots__ = ("client_port", "host", "peer_port")
+
+    def __init__(self, host: str, client_port: int, peer_port: int) -> None:
+        self.host = host
+        self.client_port = client_port
+        self.peer_port = peer_port
+
+
+def encode(book: dict[int, Address]) -> bytes:
+    """Bytes for a membership's context; members in order of id."""
+    lines = [f"{n} {book[n].host} {book[n].client_port} {book[n].peer_port}" for n in sorted(book)]
+    return "\n".join(lines).encode()
+
+
+def decode(context: bytes) -> dict[int, Address]:
+    """The inverse of encode(). Raises ValueError."""
+    book: dict[int, Address] = {}
+    for line in context.decode().splitlines():
+        node_id, host, client_port, peer_port = line.split(" ")
+        book[int(node_id)] = Address(host, int(client_port), int(peer_port))
+    return book
+
+
+def parse(text: str) -> Address:
+    """``host:port`` or ``host:port@peer_port`` (default port + 10000). Raises CommandError."""
+    host, _, ports = text.rpartition(":")
+    port, _, peer = ports.partition("@")
+    try:
+        client_port = int(port)
+        peer_port = int(peer) if peer else client_port + 10000
+    except ValueError:
+        raise CommandError(f"ERR invalid address '{text}', expected host:port@peer-port") from None
+    if not host or " " in host or not 0 < client_port < 65536 or not 0 < peer_port < 65536:
+        raise CommandError(f"ERR invalid address '{text}', expected host:port@peer-port with ports below 65536")
+    return Address(host, client_port, peer_port)

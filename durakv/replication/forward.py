@@ -1,0 +1,267 @@
+"""Requests of a follower's clients, run by the leader, and pushes to other nodes' subscribers.
+
+Each request is sent at most once. When the link or the leader is lost while a write is out, the client is told that its
+outcome is unknown and is disconnected; a lost read is answered with a definite error. ``epoch`` counts such losses per
+session, so a late reply of an earlier time is recognised and dropped.
+Forward frame: per request u64 uid, u32 epoch, u16 db, u8 protocol, u8 type, u32 length, RESP arrays. Reply frame: per
+reply u64 uid, u32 epoch, u8 flags (1 = close the client), u32 length, encoded reply (absent for a bare close).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+import hiredis
+
+from durakv.commands.session import Session
+from durakv.commands.spec import WRITE
+from durakv.engine.entry import put_array
+from durakv.replication.transport import KIND_FORWARD, KIND_PUBLISH, KIND_REPLY, LANE_BULK, Transport
+from durakv.resp.errors import CommandError
+
+if TYPE_CHECKING:
+    from durakv.engine.engine import Engine
+
+_REQUEST: Final = Struct("<QIHBBI")
+_REPLY: Final = Struct("<QIBI")
+_PUBLISH: Final = Struct("<BI")
+
+TYPE_COMMAND: Final = 0
+TYPE_EXEC: Final = 1
+TYPE_DROP: Final = 2
+
+FLAG_CLOSE: Final = 1
+# Keeps one frame of forwarded requests well under what a peer accepts.
+_FRAME_BYTES_SOFT: Final = 1 << 20
+
+
+class Out:
+    """What a home node has out for one of its sessions."""
+
+    __slots__ = ("epoch", "leader", "session", "writes")
+
+    def __init__(self, session: Session, leader: int, epoch: int) -> None:
+        self.session = session
+        self.leader = leader
+        self.epoch = epoch
+        self.writes = 0
+
+
+class RemoteSink:
+    """The leader's end of a forwarded session: replies go back to the home node."""
+
+    def __init__(self, hub: ForwardHub, session: Session, epoch: int) -> None:
+        self.hub = hub
+        self.session = session
+        self.epoch = epoch
+
+    def flush(self) -> None:
+        """See Sink."""
+        s = self.session
+        if s.out:
+            for wire in s.out:
+                self.hub.queue_reply(s.origin_node, s.uid, self.epoch, 0, wire)
+            s.out.clear()
+            s.out_bytes = 0
+
+    def close_after_flush(self) -> None:
+        """See Sink."""
+        self.flush()
+        s = self.session
+        self.hub.queue_reply(s.origin_node, s.uid, self.epoch, FLAG_CLOSE, b"")
+        self.hub.engine.close_session(s)
+
+    def kill(self) -> None:
+        """See Sink."""
+        self.close_after_flush()
+
+    def pause_reading(self) -> None:
+        """The home node bounds what one client may have out."""
+
+    def resume_reading(self) -> None:
+        """See pause_reading."""
+
+
+class ForwardHub:
+    """Both ends of forwarding on one node. flush() is called at the end of each turn."""
+
+    def __init__(self, engine: Engine, transport: Transport) -> None:
+        self.engine = engine
+        self.transport = transport
+        self.outstanding: dict[int, Out] = {}
+        self.epochs = 0
+        self.requests: list[bytes] = []
+        self.requests_bytes = 0
+        self.replies: dict[int, list[bytes]] = {}
+        self.reader = hiredis.Reader()
+        self.forwarded = 0
+
+    # -- home node -------------------------------------------------------------------------------------------------
+
+    def forward(self, session: Session, argv: list[bytes]) -> None:
+        """See Forwarder."""
+        row = self.engine.table.find(argv)
+        body: list[bytes] = []
+        put_array(body, argv)
+        self._request(session, session.db, TYPE_COMMAND, b"".join(body), row.kind == WRITE)
+
+    def forward_exec(self, session: Session, commands: list[list[bytes]]) -> None:
+        """See Forwarder."""
+        body: list[bytes] = []
+        for argv in commands:
+            put_array(body, argv)
+        self._request(session, session.db, TYPE_EXEC, b"".join(body), True)
+
+    def drop(self, session: Session) -> None:
+        """See Forwarder."""
+        out = self.outstanding.pop(session.uid, None)
+        if out is not None:
+            self._queue(_REQUEST.pack(session.uid, out.epoch, 0, 2, TYPE_DROP, 0))
+            self.engine.schedule()
+
+    def publish(self, channel: bytes, message: bytes, shard: bool) -> None:
+        """See Forwarder."""
+        payload = _PUBLISH.pack(1 if shard else 0, len(channel)) + channel + message
+        for node_id in self.transport.lanes:
+            self.transport.send(node_id, LANE_BULK, KIND_PUBLISH, payload)
+
+    def _request(self, s: Session, db: int, kind: int, body: bytes, is_write: bool) -> None:
+        out = self.outstanding.get(s.uid)
+        if out is None:
+            self.epochs += 1
+            out = Out(s, self.engine.leader_id, self.epochs)
+            self.outstanding[s.uid] = out
+        out.writes += is_write
+        self.forwarded += 1
+        self._queue(_REQUEST.pack(s.uid, out.epoch, db, s.protocol, kind, len(body)) + body)
+
+    def _queue(self, request: bytes) -> None:
+        self.requests.append(request)
+        self.requests_bytes += len(request)
+        if self.requests_bytes > _FRAME_BYTES_SOFT:
+            self._flush_requests()
+
+    def lost(self, node_id: int) -> None:
+        """The link to ``node_id`` broke (0: the leader changed): answer what was out there, forget its clients."""
+        self.requests = []
+        self.requests_bytes = 0
+        gone = [out for out in self.outstanding.values() if node_id in (0, out.leader)]
+        for out in gone:
+            del self.outstanding[out.session.uid]
+            if out.session.pending:
+                self.engine.forward_lost(out.session, maybe_logged=out.writes > 0)
+        if node_id:
+            for origin, session in list(self.engine.by_origin.items()):
+                if origin[0] == node_id:
+                    self.engine.close_session(session)
+
+    # -- both ------------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what this turn queued."""
+        if self.requests:
+            self._flush_requests()
+        if self.replies:
+            replies = self.replies
+            self.replies = {}
+            for node_id, parts in replies.items():
+                if not self.transport.send(node_id, LANE_BULK, KIND_REPLY, b"".join(parts)):
+                    self.lost(node_id)
+
+    def _flush_requests(self) -> None:
+        requests = self.requests
+        self.requests = []
+        self.requests_bytes = 0
+        leader = self.engine.leader_id
+        if leader == 0 or not self.transport.send(leader, LANE_BULK, KIND_FORWARD, b"".join(requests)):
+            self.lost(leader)
+
+    def on_frame(self, from_id: int, kind: int, payload: bytes) -> None:
+        """A frame of one of this module's kinds. Raises ValueError or struct.error when malformed."""
+        if kind == KIND_FORWARD:
+            self._on_requests(from_id, payload)
+        elif kind == KIND_REPLY:
+            self._on_replies(from_id, payload)
+        elif kind == KIND_PUBLISH:
+            shard, size = _PUBLISH.unpack_from(payload)
+            at = _PUBLISH.size
+            self.engine.pubsub.deliver(payload[at : at + size], payload[at + size :], shard=bool(shard))
+        else:
+            raise ValueError(f"unknown frame kind {kind}")
+
+    def _on_replies(self, from_id: int, payload: bytes) -> None:
+        at = 0
+        while at < len(payload):
+            uid, epoch, flags, size = _REPLY.unpack_from(payload, at)
+            at += _REPLY.size
+            wire = payload[at : at + size]
+            at += size
+            out = self.outstanding.get(uid)
+            if out is None or out.epoch != epoch or out.leader != from_id:
+                continue
+            s = out.session
+            if flags & FLAG_CLOSE:
+                del self.outstanding[uid]
+                self.engine.forward_lost(s, maybe_logged=out.writes > 0)
+                self.engine.close_client(s)
+                continue
+            s.pending -= 1
+            s.blocked = False
+            if s.pending == 0:
+                out.writes = 0
+            self.engine.emit(s, wire)
+
+    # -- leader ----------------------------------------------------------------------------------------------------
+
+    def queue_reply(self, node_id: int, uid: int, epoch: int, flags: int, wire: bytes) -> None:
+        """One reply for a forwarded session."""
+        parts = self.replies.setdefault(node_id, [])
+        parts.append(_REPLY.pack(uid, epoch, flags, len(wire)))
+        parts.append(wire)
+
+    def _on_requests(self, from_id: int, payload: bytes) -> None:
+        engine = self.engine
+        at = 0
+        while at < len(payload):
+            uid, epoch, db, protocol, kind, size = _REQUEST.unpack_from(payload, at)
+            at += _REQUEST.size
+            body = payload[at : at + size]
+            at += size
+            s = engine.by_origin.get((from_id, uid))
+            if kind == TYPE_DROP:
+                if s is not None:
+                    engine.close_session(s)
+                continue
+            if s is not None and isinstance(s.sink, RemoteSink) and s.sink.epoch != epoch:
+                engine.close_session(s)
+                s = None
+            if s is None:
+                s = engine.open_remote(from_id, uid)
+                s.sink = RemoteSink(self, s, epoch)
+            s.protocol = protocol
+            s.db = db
+            self._run(s, kind, body)
+        engine.schedule()
+
+    def _run(self, s: Session, kind: int, body: bytes) -> None:
+        """Dispatch one forwarded request; on a node that no longer leads it is refused, never forwarded again."""
+        engine = self.engine
+        argvs = self._parse(body)
+        if not engine.leading:
+            engine.respond(s, CommandError("CLUSTERDOWN this node no longer leads; nothing was logged, try again"))
+            return
+        if kind == TYPE_COMMAND:
+            engine.dispatch(s, argvs[0])
+            return
+        s.multi = [(engine.table.find(argv), argv) for argv in argvs]
+        engine.dispatch(s, [b"EXEC"])
+
+    def _parse(self, body: bytes) -> list[list[bytes]]:
+        self.reader.feed(body)
+        out: list[list[bytes]] = []
+        while True:
+            argv = self.reader.gets()
+            if argv is False:
+                return out
+            out.append(argv)

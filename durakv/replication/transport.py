@@ -1,0 +1,253 @@
+"""Peer links: framed byte streams between the nodes of a group, with reconnection and a lane for urgent messages.
+
+Each node dials every other one twice and sends only on what it dialled: the control lane carries heartbeats, votes and
+acknowledgements, the bulk lane entries, snapshots and forwarded requests, so a heartbeat never queues behind bytes.
+Frame: u32 payload length, u32 crc32c of kind and payload, u8 kind, payload (little-endian). The first frame of a
+stream is HELLO and says who calls whom in which cluster. It must not know what a payload means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct, error as StructError
+from typing import Final
+
+from durakv.storage.record import crc
+from durakv.world.ports import Clock, Listener, Network, Stream
+
+KIND_HELLO: Final = 0
+KIND_RAFT: Final = 1
+KIND_FORWARD: Final = 2
+KIND_REPLY: Final = 3
+KIND_PUBLISH: Final = 4
+
+LANE_CONTROL: Final = 0
+LANE_BULK: Final = 1
+
+_FRAME: Final = Struct("<IIB")
+_HELLO: Final = Struct("<8s16sQQB")
+_MAGIC: Final = b"DKPEER1\x00"
+# A frame is at most one message: entries of max_size_per_msg, or one client request.
+FRAME_BYTES_MAX: Final = 1 << 30
+# Beyond this much unsent data a peer is as good as unreachable; Raft resends when it comes back.
+QUEUE_BYTES_MAX: Final = 96 << 20
+_CONNECT_TIMEOUT_MS: Final = 1000
+_RETRY_MIN_MS: Final = 50
+_RETRY_MAX_MS: Final = 500
+
+OnFrame = Callable[[int, int, bytes], None]
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    """One frame's bytes."""
+    return _FRAME.pack(len(payload), crc(payload, kind), kind) + payload
+
+
+class FrameReader:
+    """Cuts a byte stream into frames. Raises ValueError on a damaged or oversize frame."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """All frames completed by ``data``, in order."""
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            source: bytes | bytearray = buffer
+        else:
+            source = data
+        out: list[tuple[int, bytes]] = []
+        at = 0
+        total = len(source)
+        while total - at >= _FRAME.size:
+            size, check, kind = _FRAME.unpack_from(source, at)
+            if size > FRAME_BYTES_MAX:
+                raise ValueError(f"frame of {size} bytes")
+            end = at + _FRAME.size + size
+            if end > total:
+                break
+            payload = bytes(source[at + _FRAME.size : end])
+            if crc(payload, kind) != check:
+                raise ValueError("frame checksum mismatch")
+            out.append((kind, payload))
+            at = end
+        if source is buffer:
+            del buffer[:at]
+        elif at < total:
+            buffer += data[at:]
+        return out
+
+
+class OutLane:
+    """One dialled stream to one peer; redials for ever with back-off while wanted."""
+
+    def __init__(self, transport: Transport, node_id: int, address: tuple[str, int], lane: int) -> None:
+        self.transport = transport
+        self.node_id = node_id
+        self.address = address
+        self.lane = lane
+        self.stream: Stream | None = None
+        self.wanted = True
+        self.retry_ms = _RETRY_MIN_MS
+        self.dial()
+
+    def dial(self) -> None:
+        """Begin to connect."""
+        if self.wanted and self.stream is None:
+            host, port = self.address
+            self.transport.network.connect(host, port, self, _CONNECT_TIMEOUT_MS, self.transport.tls)
+
+    def on_open(self, stream: Stream) -> None:
+        """See StreamHandler."""
+        if not self.wanted:
+            stream.abort()
+            return
+        self.stream = stream
+        self.retry_ms = _RETRY_MIN_MS
+        t = self.transport
+        hello = _HELLO.pack(_MAGIC, t.cluster_id, t.node_id, self.node_id, self.lane)
+        stream.write(frame(KIND_HELLO, hello))
+
+    def on_data(self, data: bytes) -> None:
+        """Nothing is ever sent back on a dialled stream."""
+        if self.stream is not None:
+            self.stream.abort()
+
+    def on_close(self, error: Exception | None) -> None:
+        """See StreamHandler."""
+        was_open = self.stream is not None
+        self.stream = None
+        if was_open and self.wanted:
+            self.transport.on_down(self.node_id)
+        if self.wanted:
+            self.transport.clock.call_later(self.retry_ms, self.dial)
+            self.retry_ms = min(self.retry_ms * 2, _RETRY_MAX_MS)
+
+    def stop(self) -> None:
+        """Close and do not redial."""
+        self.wanted = False
+        if self.stream is not None:
+            self.stream.close()
+
+
+class Inbound:
+    """An accepted stream; its first frame must be a HELLO of this cluster to this node."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.reader = FrameReader()
+        self.stream: Stream | None = None
+        self.from_id = 0
+
+    def on_open(self, stream: Stream) -> None:
+        """See StreamHandler."""
+        self.stream = stream
+        self.transport.inbound[self] = None
+
+    def on_data(self, data: bytes) -> None:
+        """See StreamHandler."""
+        t = self.transport
+        try:
+            frames = self.reader.feed(data)
+            for kind, payload in frames:
+                if self.from_id:
+                    t.on_frame(self.from_id, kind, payload)
+                else:
+                    self._hello(kind, payload)
+        except (ValueError, StructError) as e:
+            t.on_refused(f"peer stream from node {self.from_id or 'unknown'} closed: {e}")
+            if self.stream is not None:
+                self.stream.abort()
+
+    def _hello(self, kind: int, payload: bytes) -> None:
+        if kind != KIND_HELLO or len(payload) != _HELLO.size:
+            raise ValueError("no HELLO")
+        magic, cluster_id, from_id, to_id, _ = _HELLO.unpack(payload)
+        t = self.transport
+        if magic != _MAGIC:
+            raise ValueError("not a durakv peer of this version")
+        if cluster_id != t.cluster_id:
+            raise ValueError(f"node {from_id} belongs to cluster {cluster_id.hex()}, this is {t.cluster_id.hex()}")
+        if to_id != t.node_id or from_id == t.node_id:
+            raise ValueError(f"node {from_id} calls node {to_id}, this is {t.node_id}; check the addresses")
+        self.from_id = from_id
+
+    def on_close(self, error: Exception | None) -> None:
+        """See StreamHandler."""
+        self.transport.inbound.pop(self, None)
+        self.stream = None
+        if self.from_id:
+            self.transport.on_down(self.from_id)
+
+
+class Transport:
+    """All peer links of one node. Callbacks: ``on_frame(from, kind, payload)``, ``on_down(node)``, ``on_refused(text)``."""
+
+    def __init__(
+        self, network: Network, clock: Clock, cluster_id: bytes, node_id: int, on_frame: OnFrame,
+        on_down: Callable[[int], None], on_refused: Callable[[str], None], tls: str | None = None,
+    ) -> None:  # fmt: skip
+        self.network = network
+        self.clock = clock
+        self.cluster_id = cluster_id
+        self.node_id = node_id
+        self.on_frame = on_frame
+        self.on_down = on_down
+        self.on_refused = on_refused
+        self.tls = tls
+        self.lanes: dict[int, tuple[OutLane, OutLane]] = {}
+        self.inbound: dict[Inbound, None] = {}
+        self.listener: Listener | None = None
+        self.sent = 0
+        self.sent_bytes = 0
+
+    def listen(self, host: str, port: int) -> None:
+        """Accept peers. Raises OSError."""
+        self.listener = self.network.listen(host, port, lambda: Inbound(self), self.tls)
+
+    def set_peers(self, addresses: dict[int, tuple[str, int]]) -> None:
+        """Dial exactly these nodes (this one excepted)."""
+        for node_id in list(self.lanes):
+            lanes = self.lanes[node_id]
+            if addresses.get(node_id) != lanes[0].address:
+                lanes[0].stop()
+                lanes[1].stop()
+                del self.lanes[node_id]
+        for node_id, address in addresses.items():
+            if node_id != self.node_id and node_id not in self.lanes:
+                self.lanes[node_id] = (
+                    OutLane(self, node_id, address, LANE_CONTROL),
+                    OutLane(self, node_id, address, LANE_BULK),
+                )
+
+    def connected(self, node_id: int) -> bool:
+        """Whether both lanes to the node are open."""
+        lanes = self.lanes.get(node_id)
+        return lanes is not None and lanes[0].stream is not None and lanes[1].stream is not None
+
+    def send(self, node_id: int, lane: int, kind: int, payload: bytes) -> bool:
+        """Queue one frame; False when there is no link or too much is queued: the frame is dropped."""
+        lanes = self.lanes.get(node_id)
+        if lanes is None:
+            return False
+        stream = lanes[lane].stream
+        if stream is None or stream.write_buffer_bytes() > QUEUE_BYTES_MAX:
+            return False
+        data = frame(kind, payload)
+        self.sent += 1
+        self.sent_bytes += len(data)
+        stream.write(data)
+        return True
+
+    def close(self) -> None:
+        """Stop listening and drop all links."""
+        if self.listener is not None:
+            self.listener.close()
+        for lanes in self.lanes.values():
+            lanes[0].stop()
+            lanes[1].stop()
+        self.lanes = {}
+        for inbound in list(self.inbound):
+            if inbound.stream is not None:
+                inbound.stream.abort()

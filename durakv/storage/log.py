@@ -1,0 +1,556 @@
+"""The Raft log: segments seen as one sequence of entries, written by group commit.
+
+Rule: the only place that decides what the next disk write holds. While one job is on the lane, appended entries gather;
+when it ends they leave together as one write and one sync. There is no timer: a busy disk makes bigger batches by itself.
+It must not know Raft's roles, what a payload means, or why the driver cuts.
+
+Indices, low to high: first_index .. durable .. written .. handed .. last_index. ``handed`` entries have frames, the ones
+above wait in memory. Callbacks run on the loop thread, in the order of the appends.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Generic
+
+from durakv.storage.entries import E, EntryFactory, EntryTail, TermRuns, entry_of_frame, frame_body, frame_type
+from durakv.storage.errors import CorruptionError
+from durakv.storage.lane import FULL_ERRNOS, Done, Lane
+from durakv.storage.record import HEADER_BYTES, MARK, SEAL, FrameBuilder, crc, parse_header
+from durakv.storage.segment import (
+    SEAL_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Segment,
+    SegmentHeader,
+    SegmentWriter,
+    seal_body,
+    segment_name,
+)
+from durakv.world.ports import Rng
+
+SYNC_ALWAYS: Final = "always"
+SYNC_EVERYSEC: Final = "everysec"
+SYNC_NO: Final = "no"
+
+# One write stays below this so that a sync cannot take seconds on a slow disk; the rest goes into the next one.
+BATCH_BYTES_MAX: Final = 16 << 20
+READ_BYTES_MAX: Final = 8 << 20
+MARK_DELAY_MS: Final = 20
+CACHE_BYTES: Final = 32 << 20
+
+Stamp = Callable[[bytes], tuple[int, int]]
+
+
+class LogOptions:
+    """Tuning. ``stamp(data)`` gives (unix ms, command count) of a normal entry's payload for the frame header."""
+
+    def __init__(
+        self,
+        sync: str = SYNC_ALWAYS,
+        cache_bytes: int = CACHE_BYTES,
+        batch_bytes_max: int = BATCH_BYTES_MAX,
+        stamp: Stamp | None = None,
+    ) -> None:
+        self.sync = sync
+        self.cache_bytes = cache_bytes
+        self.batch_bytes_max = batch_bytes_max
+        self.stamp = stamp
+
+
+class _Batch:
+    """The steps of one lane job, and what to do with the log when it ends."""
+
+    def __init__(self, origin: Segment, first: int, must_roll: bool) -> None:
+        self.steps: list[Callable[[], None]] = []
+        self.origin = origin
+        self.origin_end = origin.end
+        self.origin_sealed = origin.sealed
+        self.must_roll = must_roll
+        self.synced = False
+        self.first = first
+        self.last = first - 1
+        self.durable_to = 0
+        self.created: list[Segment] = []
+        self.waiters: list[tuple[int, Done]] = []
+        self.full = False
+
+    def run(self, writer: SegmentWriter) -> None:
+        """On the log thread. A full disk undoes the whole batch, so that it can be tried again; other errors escape."""
+        try:
+            for step in self.steps:
+                step()
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+            writer.cut(self.origin, self.origin_end, self.created)
+            self.full = True
+
+
+class Log(Generic[E]):
+    """The log of one group on one node. All methods are for the loop thread."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        writer: SegmentWriter,
+        rng: Rng,
+        segments: list[Segment],
+        runs: TermRuns,
+        entry_factory: EntryFactory[E],
+        on_full: Callable[[], None],
+        options: LogOptions,
+        *,
+        must_roll: bool = False,
+    ) -> None:
+        """``segments`` as recovery found them, the last one open; ``must_roll`` when it already ends in a seal."""
+        self.lane = lane
+        self._writer = writer
+        self._rng = rng
+        self._segments = segments
+        self._bases = [segment.base for segment in segments]
+        self._runs = runs
+        self._make = entry_factory
+        self._on_full = on_full
+        self._options = options
+        self._sync = options.sync
+        self._last = segments[-1].last()
+        self._handed = self._written = self._durable = self._marked = self._last
+        self._committed = 0
+        self._tail: EntryTail[E] = EntryTail(self._last + 1, options.cache_bytes)
+        self._next_number = segments[-1].number + 1
+        self._waiters: list[tuple[int, Done]] = []
+        self._ready: list[Done] = []
+        self._inflight: _Batch | None = None
+        self._cut_index: int | None = None
+        self._must_roll = must_roll
+        self._sync_wanted = False
+        self._mark_wanted = False
+        self._spare_asked = False
+        self._tick_armed = False
+        self._mark_armed = False
+        self._closing: Done | None = None
+        self._close_marked = False
+        self._close_sent = False
+        self._idle_since_ns = 0
+        self.stalled = False
+        self._arm_tick()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def first_index(self) -> int:
+        """Index of the oldest entry held (last_index + 1 when there is none)."""
+        return self._segments[0].base
+
+    def last_index(self) -> int:
+        """Index of the newest entry appended, durable or not; first_index - 1 when there is none."""
+        return self._last
+
+    def durable_index(self) -> int:
+        """Highest index whose entry, and all before it, have been synced."""
+        return self._durable
+
+    def synced_hint(self) -> int:
+        """What the hard state may claim as synced: durable and committed, so that no later cut can contradict it."""
+        return min(self._durable, self._committed)
+
+    def snapshot_meta(self) -> None:
+        """There is no snapshot: the log reaches back to index 1."""
+        return
+
+    def term(self, index: int) -> int:
+        """Term of an entry, first_index - 1 .. last_index."""
+        first = self._segments[0].base
+        if index == first - 1:
+            return self._segments[0].header.prev_term
+        assert first <= index <= self._last, f"no entry {index} in {first}..{self._last}"
+        return self._runs.term(index)
+
+    def entries(self, lo: int, hi: int, max_bytes: int) -> list[E]:
+        """Entries lo..hi-1, cut off before the payloads exceed ``max_bytes``, but at least one if lo < hi.
+
+        Raises CorruptionError when what the disk returns is not what was written.
+        """
+        assert self._segments[0].base <= lo <= hi <= self._last + 1, f"no entries {lo}..{hi - 1}"
+        found: list[E] = []
+        room = max_bytes
+        while lo < hi:
+            if lo >= self._tail.base:
+                piece = self._tail.span(lo, hi)
+            else:
+                piece = self._read(lo, min(hi, self._tail.base), room)
+            for entry in piece:
+                room -= len(entry.data)
+                if room < 0 and found:
+                    return found
+                found.append(entry)
+            lo += len(piece)
+        return found
+
+    def _read(self, lo: int, hi: int, room: int) -> list[E]:
+        segment = self._segments[bisect_right(self._bases, lo) - 1]
+        if segment.file is None:
+            segment.file = self.lane.disk.open(segment.path)
+        at = lo - segment.base
+        begin = segment.offsets[at]
+        stop = min(hi - segment.base, len(segment.offsets))
+        # One frame more than fits costs little; one less would make the caller come back for a single entry.
+        wanted = begin + min(room, READ_BYTES_MAX) + HEADER_BYTES
+        stop = max(min(stop, bisect_right(segment.offsets, wanted, at)), at + 1)
+        end = segment.offsets[stop] if stop < len(segment.offsets) else segment.end
+        data = segment.file.pread(end - begin, begin)
+        return [
+            self._decode(segment, data, begin, segment.base + place, segment.offsets[place])
+            for place in range(at, stop)
+        ]
+
+    def _decode(self, segment: Segment, data: bytes, begin: int, index: int, offset: int) -> E:
+        at = offset - begin
+        header = parse_header(data[at : at + HEADER_BYTES], segment.header.salt)
+        if header is None:
+            raise CorruptionError(segment.path, offset, f"frame header of index {index} is damaged")
+        if header.index != index or header.offset != offset or header.seg != segment.number & 0xFFFF:
+            raise CorruptionError(segment.path, offset, f"frame of index {header.index} lies where {index} belongs")
+        body = data[at + HEADER_BYTES : at + HEADER_BYTES + header.body_len]
+        if len(body) != header.body_len or crc(body) != header.body_crc:
+            raise CorruptionError(segment.path, offset, f"body of index {index} fails its checksum")
+        chain = segment.chains[index - segment.base]
+        content = entry_of_frame(header.kind, body)
+        if content is None or header.term != self._runs.term(index) or header.chain != chain:
+            raise CorruptionError(segment.path, offset, f"frame of index {index} is not the one that was written")
+        return self._make(index, header.term, header.subterm, content[0], content[1])
+
+    # -- appending ---------------------------------------------------------------------------------------------------
+
+    def set_committed(self, index: int) -> None:
+        """Tell the log what is committed: such entries are never cut."""
+        self._committed = max(self._committed, index)
+
+    def set_sync(self, policy: str) -> None:
+        """Change the sync policy: always, everysec or no. Going to always syncs what was written before."""
+        assert policy in (SYNC_ALWAYS, SYNC_EVERYSEC, SYNC_NO), f"sync policy {policy!r}"
+        self._sync = policy
+        if policy == SYNC_ALWAYS and self._handed > self._durable:
+            self._sync_wanted = True
+            self._flush()
+        self._arm_tick()
+
+    def append(self, entries: Sequence[E], done: Done) -> None:
+        """Append entries, cutting a conflicting suffix first; ``done(None)`` when they are as safe as the policy says.
+
+        Entries already present with the same term are kept as they are. A conflict at or below the committed index is
+        a bug. ``done`` never runs inside this call. When the disk is full it waits until ``retry`` succeeds; after any
+        other I/O error it is called with the error, once the owner's ``on_fatal`` has returned.
+        """
+        self._accept(entries)
+        self._waiters.append((self._last, done))
+        self._flush()
+
+    def append_inline(self, entries: Sequence[E], done: Done | None = None) -> bool:
+        """As ``append``, but when the lane is idle the disk work happens now, on this thread, and ``done`` runs in here.
+
+        True when the entries are on disk as the policy says; False when they still are on their way.
+        """
+        self._accept(entries)
+        if done is not None:
+            self._waiters.append((self._last, done))
+        if self._inflight is not None or self.stalled or self.lane.outstanding > 0:
+            self._flush()
+            return False
+        batch = self._build()
+        if batch is None:
+            return True
+        self._inflight = batch
+        error = self.lane.run_inline(partial(batch.run, self._writer))
+        self._finish(batch, error)
+        return error is None and not batch.full and self._handed == self._last and self._inflight is None
+
+    def retry(self) -> None:
+        """There is space again: write what had to wait."""
+        self.stalled = False
+        self._flush()
+
+    def close(self, done: Done) -> None:
+        """Write and sync all that waits, give back unused space, then ``done``. Nothing may be appended afterwards."""
+        assert self._closing is None, "log closed twice"
+        self._closing = done
+        self._sync_wanted = self._last > self._durable
+        self._flush()
+
+    def _accept(self, entries: Sequence[E]) -> None:
+        assert self._closing is None, "append to a closed log"
+        for entry in entries:
+            index = entry.index
+            if index <= self._last:
+                if entry.term == self.term(index):
+                    continue
+                self._cut(index)
+            assert index == self._last + 1, f"entry {index} after {self._last}"
+            self._runs.append(index, entry.term)
+            self._tail.append(entry)
+            self._last = index
+            self.lane.stats.queued_bytes += len(entry.data)
+
+    def _cut(self, index: int) -> None:
+        assert index > self._committed, f"entry {index} is committed (up to {self._committed}) and cannot be replaced"
+        assert index >= self._segments[0].base, f"cut at {index} below the first entry"
+        if self._last > self._handed:
+            for entry in self._tail.span(max(index, self._handed + 1), self._last + 1):
+                self.lane.stats.queued_bytes -= len(entry.data)
+        self._last = index - 1
+        self._runs.trim_after(self._last)
+        self._tail.trim_after(self._last)
+        if index <= self._handed:
+            self._cut_index = index if self._cut_index is None else min(index, self._cut_index)
+            if self._inflight is not None:
+                self._inflight.last = min(self._inflight.last, self._last)
+                self._inflight.durable_to = min(self._inflight.durable_to, self._last)
+            self._handed = self._last
+            self._written = min(self._written, self._last)
+            self._durable = min(self._durable, self._last)
+            self._marked = min(self._marked, self._last)
+
+    # -- the lane ----------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Send the next batch unless one is on its way."""
+        if self._inflight is not None or self.stalled:
+            return
+        batch = self._build()
+        if batch is None:
+            if self._closing is not None:
+                self._finish_close()
+            return
+        self._inflight = batch
+        self.lane.submit(partial(batch.run, self._writer), partial(self._finish, batch))
+        if self._sync != SYNC_ALWAYS and batch.waiters:
+            if not self._ready:
+                self.lane.clock.call_soon(self._drain)
+            self._ready += [done for _, done in batch.waiters]
+            batch.waiters = []
+
+    def _drain(self) -> None:
+        ready, self._ready = self._ready, []
+        for done in ready:
+            done(None)
+
+    def _build(self) -> _Batch | None:
+        """Frames for all that waits, and the steps that put them on disk; None when nothing waits."""
+        idle = self._handed == self._last and self._cut_index is None
+        if idle and not (self._sync_wanted or self._mark_wanted or self._waiters):
+            return None
+        cut_steps = self._build_cut()
+        batch = _Batch(self._segments[-1], self._handed + 1, self._must_roll)
+        batch.steps += cut_steps
+        segment = self._build_frames(batch)
+        batch.last = self._handed
+        if self._sync_wanted or (self._sync == SYNC_ALWAYS and batch.last >= batch.first):
+            batch.synced = True
+            batch.durable_to = batch.last
+            batch.steps.append(partial(self._writer.sync, segment))
+        if self._handed == self._last:
+            self._sync_wanted = False
+        ripe = 0
+        while ripe < len(self._waiters) and (self._handed == self._last or self._waiters[ripe][0] <= self._handed):
+            batch.waiters.append(self._waiters[ripe])
+            ripe += 1
+        del self._waiters[:ripe]
+        return batch
+
+    def _build_cut(self) -> list[Callable[[], None]]:
+        index = self._cut_index
+        if index is None:
+            return []
+        self._cut_index = None
+        at = bisect_right(self._bases, index) - 1
+        doomed = self._segments[at + 1 :]
+        del self._segments[at + 1 :]
+        del self._bases[at + 1 :]
+        segment = self._segments[at]
+        segment.trim_after(index - 1)
+        self._must_roll = True
+        return [partial(self._writer.cut, segment, segment.end, doomed)]
+
+    def _build_frames(self, batch: _Batch) -> Segment:
+        stamp = self._options.stamp
+        segment = batch.origin
+        limit = self._writer.segment_bytes - SEAL_BYTES
+        builder = FrameBuilder(segment.number, segment.header.salt, segment.end, segment.last_chain())
+        size = 0
+        for entry in self._tail.span(self._handed + 1, self._last + 1):
+            body = frame_body(entry.kind, entry.data)
+            after = builder.offset + HEADER_BYTES + len(body)
+            if self._must_roll or (after > limit and builder.offset > SEGMENT_HEADER_BYTES):
+                segment, builder = self._build_roll(batch, segment, builder, HEADER_BYTES + len(body))
+            segment.offsets.append(builder.offset)
+            ts_ms, ncmd = (0, 0) if stamp is None or entry.kind != 0 else stamp(entry.data)
+            kind = frame_type(entry.kind)
+            builder.add_entry(kind, entry.index, entry.term, entry.subterm, body, self._durable, ts_ms, ncmd)
+            segment.chains.append(builder.chain)
+            self._handed = entry.index
+            self.lane.stats.queued_bytes -= len(entry.data)
+            size += HEADER_BYTES + len(body)
+            if size >= self._options.batch_bytes_max:
+                break
+        if self._mark_wanted and self._handed == self._last:
+            self._mark_wanted = False
+            if not self._must_roll and builder.offset + HEADER_BYTES <= limit and self._durable == self._handed:
+                builder.add_note(MARK, self._handed, self.term(self._handed), self._durable, b"")
+                self._marked = self._handed
+        self._emit(batch, segment, builder)
+        return segment
+
+    def _emit(self, batch: _Batch, segment: Segment, builder: FrameBuilder) -> None:
+        data = builder.take()
+        if data:
+            batch.steps.append(partial(self._writer.write, segment, data, segment.end))
+            segment.end = builder.offset
+
+    def _build_roll(
+        self, batch: _Batch, segment: Segment, builder: FrameBuilder, frame_bytes: int
+    ) -> tuple[Segment, FrameBuilder]:
+        """Seal ``segment`` and go on in a new one. Space comes first: a full disk must show before anything changed."""
+        last = segment.last()
+        size = max(self._writer.segment_bytes, SEGMENT_HEADER_BYTES + frame_bytes + SEAL_BYTES)
+        batch.steps.append(partial(self._writer.prepare_spare, size))
+        if not segment.sealed:
+            builder.add_note(SEAL, last, self.term(last), min(self._durable, last), seal_body(segment.base, last))
+            self._emit(batch, segment, builder)
+            batch.steps.append(partial(self._writer.seal, segment, segment.end))
+            segment.sealed = True
+        batch.durable_to = last
+        header = SegmentHeader(
+            segment.header.cluster_id,
+            segment.header.node_id,
+            self._next_number,
+            last + 1,
+            self.term(last),
+            segment.last_chain(),
+            self.lane.clock.wall_ms(),
+            self._rng.bits64() & 0xFFFFFFFF,
+        )
+        self._next_number += 1
+        fresh = Segment(header, f"{self._writer.directory}/{segment_name(header.number)}")
+        batch.created.append(fresh)
+        self._segments.append(fresh)
+        self._bases.append(fresh.base)
+        batch.steps.append(partial(self._writer.start, fresh, size))
+        self._must_roll = False
+        self._spare_asked = False
+        return fresh, FrameBuilder(fresh.number, header.salt, SEGMENT_HEADER_BYTES, header.prev_chain)
+
+    def _finish(self, batch: _Batch, error: OSError | None) -> None:
+        """The job ended: publish what is durable, keep the disk busy, then tell those who waited."""
+        self._inflight = None
+        if error is not None:
+            self._fail(batch, error)
+            return
+        if batch.full:
+            self._undo(batch)
+            self.stalled = True
+            self._on_full()
+            return
+        self._written = max(self._written, batch.last)
+        self._durable = max(self._durable, batch.durable_to)
+        self._tail.evict(self._written)
+        self._flush()
+        if self._inflight is None:
+            self._idle_since_ns = self.lane.clock.monotonic_ns()
+            self._arm_mark()
+        if not self._spare_asked and self._segments[-1].end > self._writer.segment_bytes // 2 and self._closing is None:
+            self._spare_asked = True
+            self.lane.submit(self._prepare_spare, _heard_elsewhere)
+        if batch.waiters:
+            self._drain()
+            for _, done in batch.waiters:
+                done(None)
+
+    def _fail(self, batch: _Batch, error: OSError) -> None:
+        self._drain()
+        waiters = batch.waiters + self._waiters
+        self._waiters = []
+        for _, done in waiters:
+            done(error)
+        if self._closing is not None:
+            self._closing(error)
+
+    def _undo(self, batch: _Batch) -> None:
+        """The disk was full and the batch's bytes are gone again; its entries wait in memory as before."""
+        del self._segments[len(self._segments) - len(batch.created) :]
+        del self._bases[len(self._segments) :]
+        batch.origin.trim_after(batch.first - 1)
+        batch.origin.end = batch.origin_end
+        batch.origin.sealed = batch.origin_sealed
+        self._must_roll = batch.must_roll
+        self._sync_wanted = self._sync_wanted or batch.synced
+        for entry in self._tail.span(batch.first, self._handed + 1):
+            self.lane.stats.queued_bytes += len(entry.data)
+        self._handed = min(self._handed, batch.first - 1)
+        if self._cut_index is not None and self._cut_index >= batch.first:
+            self._cut_index = None
+        self._waiters = batch.waiters + self._waiters
+
+    def _prepare_spare(self) -> None:
+        """On the log thread. A full disk is not news here: the roll that needs the space will meet it."""
+        try:
+            self._writer.prepare_spare(self._writer.segment_bytes)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+
+    def _finish_close(self) -> None:
+        closing = self._closing
+        assert closing is not None
+        if self._close_sent:
+            return
+        segment = self._segments[-1]
+        if not self._close_marked and self._durable == self._last > self._marked:
+            self._close_marked = self._mark_wanted = True
+            self._flush()
+            return
+
+        def stop() -> None:
+            self._writer.sync(segment)
+            self._writer.trim(segment)
+            self._writer.discard_spare()
+
+        self._close_sent = True
+        self.lane.submit(stop, closing)
+
+    # -- timers ------------------------------------------------------------------------------------------------------
+
+    def _arm_tick(self) -> None:
+        if self._sync == SYNC_EVERYSEC and not self._tick_armed and self._closing is None:
+            self._tick_armed = True
+            self.lane.clock.call_later(1000, self._tick)
+
+    def _tick(self) -> None:
+        """Once a second under everysec: sync what was written since."""
+        self._tick_armed = False
+        if self.lane.failed or self._closing is not None:
+            return
+        if self._sync == SYNC_EVERYSEC and self._last > self._durable:
+            self._sync_wanted = True
+            self._flush()
+        self._arm_tick()
+
+    def _arm_mark(self) -> None:
+        if not self._mark_armed and self._durable == self._last > self._marked and self._closing is None:
+            self._mark_armed = True
+            self.lane.clock.call_later(MARK_DELAY_MS, self._mark)
+
+    def _mark(self) -> None:
+        """Idle for a while after a sync: leave proof on disk that all before was synced, for recovery to judge by."""
+        self._mark_armed = False
+        if self._inflight is not None or self.lane.failed or self.stalled or self._closing is not None:
+            return
+        if self.lane.clock.monotonic_ns() - self._idle_since_ns < MARK_DELAY_MS * 1_000_000:
+            self._arm_mark()
+        elif self._durable == self._last > self._marked:
+            self._mark_wanted = True
+            self._flush()
+
+
+def _heard_elsewhere(error: OSError | None) -> None:
+    """The lane itself reports a failed job to the owner; this caller waits for nothing."""
