@@ -15,13 +15,16 @@ import durakv
 import raft
 from durakv.acl.users import Acl
 from durakv.commands.table import Table, build_table
-from durakv.config.load import ConfigError, load_settings
-from durakv.config.settings import Settings
+from durakv.commands.acl import command_index
+from durakv.config.load import load
+from durakv.config.rewrite import DiskConfigFile
+from durakv.config.settings import ConfigError, Settings
 from durakv.engine.engine import Engine
 from durakv.engine.entry import HEADER
-from durakv.engine.pubsub import PubSub
 from durakv.keyspace.keyspace import Keyspace
+from durakv.observe.events import Event, Notice, Observer
 from durakv.observe.log import LineLog
+from durakv.observe.process import ProcessProbe
 from durakv.observe.stats import Stats
 from durakv.replication import addresses
 from durakv.replication.forward import ForwardHub
@@ -29,13 +32,13 @@ from durakv.replication.node import GroupNode
 from durakv.replication.transport import KIND_RAFT, Transport
 from durakv.server.listener import ClientListener
 from durakv.storage.errors import StorageError
-from durakv.storage.health import FULL
 from durakv.storage.log import LogOptions
 from durakv.storage.store import Store, StoreOptions, open_store
 from durakv.world.ports import Clock, Disk, Network, Rng
 from durakv.world.real_clock import RealClock
 from durakv.world.real_disk import RealDisk
 from durakv.world.real_network import RealNetwork
+from durakv.world.real_process import RealProcess
 from durakv.world.real_rng import RealRng
 from raft.types import Entry, Membership
 
@@ -47,11 +50,12 @@ EXIT_BUG = 70
 class World:
     """The ports one node is given."""
 
-    def __init__(self, clock: Clock, rng: Rng, disk: Disk, network: Network) -> None:
+    def __init__(self, clock: Clock, rng: Rng, disk: Disk, network: Network, process: ProcessProbe) -> None:
         self.clock = clock
         self.rng = rng
         self.disk = disk
         self.network = network
+        self.process = process
 
 
 class App:
@@ -74,14 +78,14 @@ class App:
 
 
 def build(
-    world: World, settings: Settings, log: LineLog, on_exit: Callable[[int], None], table: Table | None = None
+    world: World, settings: Settings, observer: Observer, on_exit: Callable[[int], None], table: Table | None = None
 ) -> App:
     """Open the data directory and connect all parts. Raises StorageError, OSError (ports), ValueError (settings)."""
     clock, rng = world.clock, world.rng
     directory = str(settings.dir)
 
     def fatal(error: OSError) -> None:
-        log.event("storage-failed", {"error": str(error), "action": "exit 74; check the disk before starting again"})
+        observer.event(Notice("storage-failed", f"{error}; exit 74: check the disk before starting again"))
         on_exit(EXIT_IO)
 
     levels: list[str] = []
@@ -95,14 +99,24 @@ def build(
     ks = Keyspace(int(settings.databases))
     stats = Stats()
     table = table if table is not None else build_table()
-    engine = Engine(settings, table, clock, rng, ks, stats, Acl(settings, table, rng), identity.node_id)
-    engine.on_event = log.event
-    engine.pubsub = PubSub(engine.wake)
+    acl = Acl(rng, command_index(table))
+    if settings.requirepass:
+        acl.set_requirepass(settings.requirepass)
+    settings.watch("requirepass", lambda name: acl.set_requirepass(settings.requirepass))
+    engine = Engine(
+        settings, table, clock, rng, ks, stats, acl, observer, world.process, identity.node_id
+    )
+    settings.watch("notify-keyspace-events", lambda name: engine.set_notify())
+    engine.set_notify()
+    settings.files = DiskConfigFile(world.disk)
+    stats.started_ms = clock.wall_ms()
+    stats.run_id = rng.token(20).hex()
+    stats.memory_startup_bytes = world.process.rss_bytes()
 
     def refresh_disk() -> None:
         engine.disk_refusal = store.health.refusal()
         engine.update_refusals(False, False)
-        log.event("disk-space", {"level": levels[-1]})
+        observer.event(Notice("disk-space", levels[-1]))
 
     transport = Transport(
         world.network, clock, identity.cluster_id, identity.node_id,
@@ -110,7 +124,7 @@ def build(
             node.on_raft_frame(from_id, payload) if kind == KIND_RAFT else hub.on_frame(from_id, kind, payload)
         ),
         lambda peer: node.on_peer_down(peer),
-        lambda text: log.event("peer-refused", {"reason": text}),
+        lambda text: observer.event(Notice("peer-refused", text)),
     )  # fmt: skip
     hub = ForwardHub(engine, transport)
     engine.forwarder = hub
@@ -130,15 +144,26 @@ def build(
     engine.room_bytes = int(settings.max_uncommitted_bytes)
     listener = ClientListener(engine, world.network, settings, clock)
     node.stopping = lambda: on_exit(0)
-    node.on_removed = lambda: (
-        log.event("removed", {"action": "this node is no longer a member; it stops"}), on_exit(0)
-    )  # fmt: skip
+    node.check_disk = store.health.check
+
+    def removed() -> None:
+        observer.event(Notice("removed", "this node is no longer a member; it stops"))
+        on_exit(0)
+
+    node.on_removed = removed
     me = node_address(core.membership, identity.node_id)
-    transport.listen(str(settings.bind[0]), me.peer_port if me is not None else settings.port + 10000)
+    peer_port = me.peer_port if me is not None else settings.effective_peer_port()
+    transport.listen(first_address(settings), peer_port)
     listener.listen()
     engine.start()
     node.start()
     return App(engine, node, store, transport, listener)
+
+
+def first_address(settings: Settings) -> str:
+    """The address peers are listened for on: the first of ``bind``."""
+    first = settings.bind[0].removeprefix("-") if settings.bind else "0.0.0.0"  # noqa: S104 - bind "" means all
+    return "0.0.0.0" if first == "*" else first  # noqa: S104 - only where the user asked for it
 
 
 def node_address(membership: Membership, node_id: int) -> addresses.Address | None:
@@ -150,8 +175,9 @@ def raft_config(settings: Settings, node_id: int) -> raft.Config:
     """Raft's numbers from the directives; the drift bound is taken off the lease here."""
     tick_ms = int(settings.tick_ms)
     election_ticks = max(2, int(settings.election_timeout_ms) // tick_ms)
-    promise_ns = election_ticks * tick_ms * 1_000_000
-    rho = float(settings.clock_drift_bound)
+    # A voter counts ticks from an arbitrary point inside one, so its promise is a tick shorter than the timeout.
+    promise_ns = (election_ticks - 1) * tick_ms * 1_000_000
+    rho = settings.clock_drift_bound / 1_000_000
     return raft.Config(
         node_id,
         election_ticks=election_ticks,
@@ -194,9 +220,11 @@ def _open(
     )
     if alone:
         assert node_id is not None
-        host = str(settings.bind[0])
-        book = {node_id: addresses.Address(host, int(settings.port), int(settings.peer_port or settings.port + 10000))}
+        host = settings.cluster_announce_ip or first_address(settings)
+        port = settings.cluster_announce_port or settings.port
+        book = {node_id: addresses.Address(host, port, settings.effective_peer_port())}
         write_bootstrap(store, [node_id], book)
+        store.log.set_sync(settings.appendfsync)
     elif store.log.last_index() == 0 and not settings.join:
         raise StorageError(
             f"{directory}: was never fully bootstrapped; remove it and run 'durakv cluster up' again, or join with --join yes"
@@ -248,10 +276,24 @@ def bootstrap_cluster(dirs: list[str], members: list[tuple[int, str, int, int]],
     return cluster_id.hex()
 
 
+def read_text(path: str) -> str:
+    """A configuration file's text; ``-`` is standard input. Raises OSError."""
+    if path == "-":
+        return sys.stdin.read()
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def write_line(text: str) -> None:
+    """One line of the log to standard output."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def run_server(argv: list[str]) -> int:
     """``durakv server [conf] [--directive value ...]``: run one node until it is told to stop; the exit code."""
     try:
-        settings = load_settings(argv)
+        settings = load(argv, read_text)
     except ConfigError as e:
         print(f"durakv: {e}", file=sys.stderr)
         return EXIT_USAGE
@@ -269,8 +311,8 @@ def run_server(argv: list[str]) -> int:
 
     clock = RealClock(loop)
     disk = RealDisk(loop.call_soon_threadsafe)
-    log = LineLog(clock, settings)
-    world = World(clock, RealRng(), disk, RealNetwork(loop))
+    log = LineLog(settings, clock, settings.node_id, write_line)
+    world = World(clock, RealRng(), disk, RealNetwork(loop), RealProcess())
     try:
         app = build(world, settings, log, stop)
     except (StorageError, OSError, ValueError) as e:
@@ -279,7 +321,7 @@ def run_server(argv: list[str]) -> int:
 
     def crashed(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
-        log.event("crash", {"error": repr(error), "message": str(context.get("message"))})
+        log.event(Notice("crash", f"{context.get('message')}: {error!r}"))
         if isinstance(error, BaseException):
             import traceback
 
@@ -289,10 +331,8 @@ def run_server(argv: list[str]) -> int:
     loop.set_exception_handler(crashed)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: app.node.stop(transfer=True, now=False))
-    log.event(
-        "ready",
-        {"port": settings.port, "node": app.engine.node_id, "build": durakv.build_mode(), "dir": str(settings.dir)},
-    )
+    log.node_id = app.engine.node_id
+    log.event(Notice("ready", f"port {settings.port}, dir {settings.dir}, {durakv.build_mode()}"))
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -308,8 +348,8 @@ def run_server(argv: list[str]) -> int:
         if error is not None:
             print(f"durakv: {error}", file=sys.stderr)
             code = EXIT_IO
-    log.event("stopped", {"code": code})
+    log.event(Notice("stopped", f"exit code {code}"))
     return code
 
 
-__all__ = ["FULL", "App", "World", "bootstrap_cluster", "build", "run_server"]
+__all__ = ["App", "Event", "World", "bootstrap_cluster", "build", "run_server"]

@@ -271,7 +271,7 @@ def encode(msg: Message) -> bytes:
 
 
 def decode(data: bytes) -> Message:
-    """The inverse of encode(). Raises DecodeError for anything encode() would not write."""
+    """The inverse of encode(). Raises DecodeError if a field is missing, left over or out of place."""
     if not data:
         raise DecodeError("an empty message")
     row = TABLE.get(data[0])

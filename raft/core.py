@@ -96,7 +96,11 @@ class Raft(Node):
     # Input
 
     def step(self, m: Message, now_ns: int = 0) -> None:
-        """Take a message from a peer, or one of a Ready's after_persist addressed to this node."""
+        """Take a message from a peer, or one of a Ready's after_persist addressed to this node.
+
+        `now_ns` is monotonic and, for lease reads, has to be read after the message arrived: a voter's promise counts
+        from it. Without lease reads it may be left out.
+        """
         if now_ns > self.now_ns:
             note_clock(self, now_ns)
         kind = type(m)
@@ -217,6 +221,10 @@ class Raft(Node):
             if index > self.log.emitted:
                 raise AssertionError(f"applied {index} but only {self.log.emitted} was given out")
             self.log.applied = index
+            conf = self.conf
+            while len(conf) > 1 and conf[1][0] <= index:
+                # Older ones can neither come back nor be wanted for a snapshot.
+                del conf[0]
 
     # Output
 

@@ -57,7 +57,7 @@ def handle_append(r: Node, m: Message) -> None:
     last = m.prev_index + len(entries)
     commit = m.commit if m.commit < last else last
     if commit > log.commit:
-        r.commit_to(commit)
+        r.log.commit = commit
     _acknowledge(r, m, last, m.round, m.t_sent_ns)
 
 
@@ -108,7 +108,7 @@ def handle_heartbeat(r: Node, m: Message) -> None:
         # An acknowledgement of this leader was given through there, so a shorter log means lost durable entries.
         if m.commit > r.log.last:
             raise AssertionError(f"leader commits {m.commit}, this log ends at {r.log.last}: durable entries were lost")
-        r.commit_to(m.commit)
+        r.log.commit = m.commit
     if m.round:
         note_round(r, m.round)
         r.deliver(HeartbeatResp(r.group, r.id, m.from_, r.term, m.round, m.t_sent_ns))
@@ -124,7 +124,7 @@ def handle_snapshot(r: Node, m: Message) -> None:
         _acknowledge(r, m, log.commit, 0, 0)
         return
     if log.matches(meta.index, meta.term):
-        r.commit_to(meta.index)
+        r.log.commit = meta.index
         _acknowledge(r, m, meta.index, 0, 0)
         return
     if log.pending_snapshot is not None:

@@ -6,7 +6,7 @@ Rule: reads only; a violation is an AssertionError that names the rule. Rules ar
 
 from raft.core import Raft
 from raft.log import RaftLog
-from raft.messages import AppendResp, Message, VoteResp
+from raft.messages import AppendResp, Message, Vote, VoteResp
 from raft.storage import LogReader
 from raft.types import Entry, EntryKind, HardState, Role
 
@@ -36,6 +36,8 @@ class Invariants:
         self._committed: dict[int, Entry] = {}
         # The term of the member that first knew the index as committed.
         self._committed_in: dict[int, int] = {}
+        # Committed memberships, encoded, by index.
+        self._memberships: dict[int, bytes] = {}
         self._leaders: dict[int, int] = {}
         # (index, term) -> (entry, term of the entry before it)
         self._entries: dict[tuple[int, int], tuple[Entry, int]] = {}
@@ -59,6 +61,9 @@ class Invariants:
             held = (hard_state.term, hard_state.vote)
             if hard_state.term < m.term or (hard_state.term == m.term and hard_state.vote != m.to):
                 raise InvariantViolation(f"VoteDurable: {m.from_} grants {(m.term, m.to)}, its disk holds {held}")
+        elif isinstance(m, Vote):
+            if hard_state.term < m.term or (hard_state.term == m.term and hard_state.vote != m.from_):
+                raise InvariantViolation(f"VoteDurable: {m.from_} asks for votes in term {m.term} before its own")
         elif isinstance(m, AppendResp) and m.ok:
             if hard_state.term < m.term:
                 raise InvariantViolation(f"AckDurable: {m.from_} acks in term {m.term}, disk has {hard_state.term}")
@@ -86,6 +91,10 @@ class Invariants:
         self._check_vote_kept(core)
         self._check_log(core, seen)
         self._check_commit(core, seen)
+        if log.commit > seen.commit:
+            self._check_membership(core)
+            if core.role == Role.LEADER:
+                self._check_counted(core, durable)
         self._check_leader(core, seen)
         seen.term, seen.role, seen.commit = core.term, core.role, log.commit
         seen.last, seen.last_term = log.last, log.last_term
@@ -151,7 +160,31 @@ class Invariants:
                 raise InvariantViolation(f"StateMachineSafety: node {core.id} commits {entry!r}, known is {known!r}")
             held = self._committed_in.get(entry.index, core.term)
             self._committed_in[entry.index] = min(held, core.term)
+            if entry.kind == EntryKind.CONFIG:
+                self._memberships[entry.index] = entry.data
         self.committed_max = max(self.committed_max, log.commit)
+
+    def _check_membership(self, core: Raft) -> None:
+        """The membership in force at the commit index is the one last committed, snapshot or not."""
+        index = max((at for at in self._memberships if at <= core.log.commit), default=0)
+        if index and core.membership_at(core.log.commit).encode() != self._memberships[index]:
+            raise InvariantViolation(f"MembershipOfLog: node {core.id} does not use the membership of {index}")
+
+    def _check_counted(self, core: Raft, durable: LogReader) -> None:
+        """What a leader commits is on a majority's disks as far as it was told, its own included only if it is."""
+        commit = core.log.commit
+        holds = [node for node, pr in core.peers.items() if pr.match >= commit]
+        if durable.last_index() >= commit:
+            holds.append(core.id)
+        # A membership appended by this very commit may ask for another majority than the one that made it.
+        memberships = [membership for at, membership in core.conf if at <= core.log.last]
+        for membership in memberships:
+            halves = [half for half in (membership.voters, membership.voters_outgoing) if half]
+            if all(2 * sum(node in holds for node in half) > len(half) for half in halves):
+                return
+        raise InvariantViolation(
+            f"SelfAckStable: node {core.id} commits {commit} held by {holds} of {memberships[-1]!r}"
+        )
 
     def _check_leader(self, core: Raft, seen: _Seen) -> None:
         if core.role != Role.LEADER or (seen.role == Role.LEADER and seen.term == core.term):

@@ -46,7 +46,7 @@ def become_leader(r: Node) -> None:
     r.votes = {}
     r.heartbeat_elapsed = 0
     r.election_elapsed = 0
-    r.round = 0
+    r.round = 1
     r.lease_floor = 0
     r.subterm = 0
     r.peers = {}
@@ -134,10 +134,19 @@ def _append_membership(r: Node, membership: Membership) -> int:
 def maybe_commit(r: Node) -> None:
     """Commit what a quorum of each half holds durably, this node included only through its own durable index."""
     log = r.log
-    values = [pr.match for pr in r.incoming_half]
-    if r.self_incoming:
-        values.append(log.stable)
-    index = majority_value(values)
+    half = r.incoming_half
+    if r.self_incoming and len(half) == 2:
+        # The middle of three, which is most groups and every acknowledgement of theirs.
+        a = half[0].match
+        b = half[1].match
+        if a > b:
+            a, b = b, a
+        index = max(a, min(b, log.stable))
+    else:
+        values = [pr.match for pr in half]
+        if r.self_incoming:
+            values.append(log.stable)
+        index = majority_value(values)
     if r.membership.voters_outgoing:
         values = [pr.match for pr in r.outgoing_half]
         if r.self_outgoing:
@@ -150,7 +159,7 @@ def maybe_commit(r: Node) -> None:
 
 def _commit(r: Node, index: int) -> None:
     first_of_term = r.log.commit < r.noop_index
-    r.commit_to(index)
+    r.log.commit = index
     uncommitted = r.uncommitted
     while uncommitted and uncommitted[0][0] <= index:
         r.uncommitted_bytes -= uncommitted.popleft()[1]

@@ -36,6 +36,8 @@ class RaftLog:
         # [seq, last index] of each hand-over not reported durable, clipped when entries under it are replaced.
         self._handovers: deque[list[int]] = deque()
         self._spent_bytes = 0
+        self.trim_entries = _TRIM_ENTRIES
+        self.trim_bytes = _TRIM_BYTES
 
     def first_index(self) -> int:
         """The first index whose entry can be read."""
@@ -187,7 +189,7 @@ class RaftLog:
 
     def _trim(self) -> None:
         spent = min(self.stable, self.emitted) + 1 - self.offset
-        if spent >= _TRIM_ENTRIES or (spent > 0 and self._spent_bytes >= _TRIM_BYTES):
+        if spent >= self.trim_entries or (spent > 0 and self._spent_bytes >= self.trim_bytes):
             del self.tail[:spent]
             self.offset += spent
             self._spent_bytes = 0

@@ -92,10 +92,15 @@ class Node:
         self.reads = Reads()
         # Reads asked of the leader: own number -> (ctx, tick it gives up at).
         self.asked: dict[int, tuple[object, int]] = {}
-        self.read_id = 0
+        # Starts anywhere, so that an answer to a read asked before a crash is not taken for one asked after it.
+        self.read_id = rng.below(1 << 31) << 32
         self.ticks = 0
 
-        # Leader only.
+        self._init_leader()
+        self._init_outputs()
+
+    def _init_leader(self) -> None:
+        """What only a leader uses."""
         self.peers: dict[int, Progress] = {}
         self.peer_list: list[Progress] = []
         self.incoming_half: list[Progress] = []
@@ -114,7 +119,8 @@ class Node:
         self.beat_due = False
         self.retire_due = False
 
-        # Outputs collected for the next Ready.
+    def _init_outputs(self) -> None:
+        """What is collected for the next Ready."""
         self.messages: list[Message] = []
         self.after_persist: list[Message] = []
         self.chunks: list[Snapshot] = []
@@ -134,8 +140,16 @@ class Node:
         self.after_persist.append(message)
 
     def promotable(self) -> bool:
-        """True if this node may campaign: a voter of its latest membership with no snapshot half installed."""
-        return self.membership.is_voter(self.id) and self.log.pending_snapshot is None
+        """True if this node may campaign: a voter with no snapshot half installed.
+
+        A voter that an uncommitted membership leaves out still may, not counting itself: its log may be the only one
+        good enough to win, and without it the group would be stuck (dissertation 4.2.2).
+        """
+        if self.log.pending_snapshot is not None:
+            return False
+        if self.membership.is_voter(self.id):
+            return True
+        return self.conf_index > self.log.commit and self.membership_at(self.log.commit).is_voter(self.id)
 
     def become_follower(self, term: int, leader: int) -> None:
         """Follow `leader` (0: nobody yet) in `term`; everything tied to the former role or term is dropped."""
@@ -187,11 +201,12 @@ class Node:
             self.conf.pop()
         self.conf_index, self.membership = self.conf[-1]
 
-    def commit_to(self, index: int) -> None:
-        """Everything through `index` is committed; older memberships can no longer come back."""
-        self.log.commit = index
-        while len(self.conf) > 1 and self.conf[1][0] <= index:
-            del self.conf[0]
+    def membership_at(self, index: int) -> Membership:
+        """The membership in force at `index`, which must not be below the applied index."""
+        for at, membership in reversed(self.conf):
+            if at <= index:
+                return membership
+        raise ValueError(f"the membership at {index} is no longer known; ask for the applied index or later")
 
     def rewire(self) -> None:
         """Recompute the flat lists the leader's hot path walks, in order of id."""

@@ -1,4 +1,4 @@
-"""Makes ``.venv`` and the editable install, once: a stamp of what was asked for makes every later run a hash comparison.
+"""Makes ``.venv`` and the editable install, once: a stamp of what was asked makes later runs a hash comparison.
 
 Rule: standard library only, since it runs before anything is installed; the only place that calls pip. Versions come
 from pyproject.toml, where every one is pinned.
@@ -80,7 +80,7 @@ def ensure(root: Path) -> bool:
 
 
 def _pip(python: Path, root: Path, *arguments: str) -> None:
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-qq", *arguments]
     # Compiling is a step of its own (tools/native_build.py), so that an install never waits for a C compiler.
     environment = {**os.environ, "DURAKV_COMPILE": "0", "PIP_ROOT_USER_ACTION": "ignore"}
     done = subprocess.run(command, cwd=root, env=environment, check=False)

@@ -66,5 +66,7 @@ def settle(root: Path, names: list[str], *, rebuild: bool) -> bool:
         print("No C compiler found: durakv runs interpreted (install gcc and the Python headers to compile it)")
     count = remove_extensions(root)
     if count:
-        print(f"Removed {count} compiled files whose sources have changed; `python3 -m tools.dev compile` rebuilds them")
+        print(
+            f"Removed {count} compiled files whose sources have changed; `python3 -m tools.dev compile` rebuilds them"
+        )
     return True

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from durakv.config.settings import Settings
     from durakv.engine.pubsub import PubSub
     from durakv.keyspace.keyspace import Keyspace
+    from durakv.observe.events import Observer
+    from durakv.observe.instruments import Instruments
     from durakv.observe.stats import Stats
     from durakv.world.ports import Clock, Rng
 
@@ -65,6 +67,10 @@ class Services(Protocol):
     rng: Rng
     ks: Keyspace
     stats: Stats
+    # Slow log, latency monitor, MONITOR's watchers and the process probe; built once from the settings.
+    instruments: Instruments
+    # Hears what operators should know (CONFIG SET, ...).
+    observer: Observer
     acl: Acl
     pubsub: PubSub
     clients: dict[int, Session]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from durakv.acl.users import User
+    from durakv.commands.table import Row
 
 
 class Sink(Protocol):
@@ -58,7 +59,7 @@ class Session:
         self.bytes_in = 0
         self.bytes_out = 0
         # Transactions: None outside MULTI, else queued (row, argv); `multi_error` makes EXEC abort.
-        self.multi: list[tuple[object, list[bytes]]] | None = None
+        self.multi: list[tuple[Row, list[bytes]]] | None = None
         self.multi_error = False
         # (db, key) -> log index at which WATCH was applied.
         self.watched: dict[tuple[int, bytes], int] = {}

@@ -66,19 +66,17 @@ def _size(low: int, high: int = LONG_MAX) -> Integer:
 _PORT: Final = Integer(0, 65535)
 _BOOL: Final = YesNo()
 _TEXT: Final = Text()
+_NO_EVICTION_YET: Final = "durakv does not evict keys yet; use noeviction, writes get -OOM above maxmemory"
 _LATER_POLICIES: Final = {
-    name: "durakv does not evict keys yet, only noeviction is enforced: writes get -OOM above maxmemory"
-    for name in (
-        "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu",
-        "allkeys-random",
-    )
-}  # fmt: skip
-_LATER_LEVELS: Final = {
-    name: "only quorum is offered now: a reply is sent once a majority has the write on disk"
-    for name in ("async", "local", "insync", "all")
+    f"{scope}-{what}": _NO_EVICTION_YET
+    for scope in ("volatile", "allkeys")
+    for what in ("lru", "lfu", "random", "ttl")
+    if (scope, what) != ("allkeys", "ttl")
 }
+_QUORUM_ONLY: Final = "only quorum is offered now: a reply is sent once a majority has the write on disk"
+_LATER_LEVELS: Final = dict.fromkeys(("async", "local", "insync", "all"), _QUORUM_ONLY)
 _NO_TLS: Final = "TLS is not available yet; leave it out and use a private network or a TLS proxy"
-_ALWAYS_LOGGED: Final = "every write is in the durable log; leave the directive out (appendfsync says when it is synced)"
+_ALWAYS_LOGGED: Final = "every write is in the log; leave the directive out (appendfsync says when it is synced)"
 
 NETWORK: Final = (
     _fixed("port", _PORT, "6379", "TCP port for clients."),
@@ -104,7 +102,7 @@ NETWORK: Final = (
 )  # fmt: skip
 
 GENERAL: Final = (
-    _fixed("dir", _TEXT, "./", "Data directory."),
+    _fixed("dir", _TEXT, "./durakv-data", "Data directory."),
     _fixed("daemonize", Only(_BOOL, False, "durakv stays in the foreground; let systemd or the container run it"), "no",
            "Refused: use a service manager."),
     _fixed("supervised", Choice("no", "auto", "systemd", "upstart"), "no", "Accepted."),
@@ -192,7 +190,7 @@ OBSERVATION: Final = (
     _live("commandlog-large-request-max-len", _num(0, LONG_MAX), "128", "Accepted."),
     _live("commandlog-reply-larger-than", _num(-1, LONG_MAX), "1048576", "Accepted."),
     _live("commandlog-large-reply-max-len", _num(0, LONG_MAX), "128", "Accepted."),
-    _live("latency-monitor-threshold", _num(0, LONG_MAX), "0", "Milliseconds from which LATENCY keeps an event; 0 off."),
+    _live("latency-monitor-threshold", _num(0, LONG_MAX), "0", "Milliseconds from which LATENCY keeps events; 0 off."),
     _live("latency-tracking", _BOOL, "yes", "Count time per command."),
     _live("latency-tracking-info-percentiles", Percentiles(16), "50 99 99.9", "Accepted."),
     _live("tracking-table-max-keys", _num(0, LONG_MAX), "1000000", "Accepted."),
@@ -212,14 +210,14 @@ DURABILITY: Final = (
     _fixed("segment-size", _size(1 << 20, 1 << 32), "64mb", "Size of one log file."),
     _live("log-max", _size(16 << 20), "8gb", "Log kept beyond the last checkpoint before writes are throttled."),
     _live("log-follower-keep", _size(0), "1gb", "Log kept for a follower that is away, before it needs a snapshot."),
-    _live("min-free", _size(0), "512mb", "Free disk space below which writes are refused."),
+    _fixed("min-free", _size(0), "512mb", "Free disk space below which writes are refused."),
+    _fixed("reserve-size", _size(0), "128mb", "Emergency space kept allocated beside the log; 0 keeps none."),
 )  # fmt: skip
 
 GROUP: Final = (
-    _fixed("node-id", _num(0, (1 << 32) - 1), "0", "This node's number in the group; 0 takes it from the data directory."),
-    _fixed("initial-nodes", Words(64), "",
-           "id@host:port for each node of a new group, client ports; empty makes a group of one."),
-    _fixed("join", _TEXT, "", "host:port of any node of a running group this node is to join."),
+    _fixed("node-id", _num(0, (1 << 32) - 1), "0", "This node's number in its group; 0: from the data directory."),
+    _fixed("cluster-id", _TEXT, "", "The group this node belongs to (32 hex digits); empty: from the data directory."),
+    _fixed("join", _BOOL, "no", "Start with an empty directory as a node just added with CLUSTER ADDNODE."),
     _fixed("replication-mode", Choice("raft", later={"lease": "only raft is offered now"}), "raft",
            "How a group agrees."),
     _live("reads", Choice("readindex", "lease"), "readindex",
@@ -245,7 +243,7 @@ GROUP: Final = (
     _live("repl-diskless-sync-delay", _num(0, INT_MAX), "5", "Accepted."),
     _live("repl-backlog-size", _size(1), "10mb", "Accepted; the log itself is the backlog."),
     _live("repl-ping-replica-period", _num(1, INT_MAX), "10", "Accepted.", alias="repl-ping-slave-period"),
-    _fixed("replicaof", Only(_TEXT, "", "a node follows its group's leader; use initial-nodes or join"), "", "Refused.",
+    _fixed("replicaof", Only(_TEXT, "", "a node follows its group's leader; see 'durakv cluster up' and CLUSTER ADDNODE"), "", "Refused.",
            alias="slaveof"),
 )  # fmt: skip
 

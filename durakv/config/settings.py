@@ -9,11 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from durakv.config.directives import BY_NAME, DIRECTIVES, Directive
 from durakv.config.values import OutputLimits, Value
 
 Watcher = Callable[[str], None]
+
+
+class ConfigFile(Protocol):
+    """Where the configuration file lives."""
+
+    def read(self, path: str) -> str:
+        """Its text. Raises OSError."""
+
+    def replace(self, path: str, text: str) -> None:
+        """Put ``text`` in its place, durably and all or nothing. Raises OSError."""
 
 
 class ConfigError(Exception):
@@ -143,9 +154,10 @@ class Settings:
     log_max: int
     log_follower_keep: int
     min_free: int
+    reserve_size: int
     node_id: int
-    initial_nodes: tuple[str, ...]
-    join: str
+    cluster_id: str
+    join: bool
     replication_mode: str
     reads: str
     tick_ms: int
@@ -189,6 +201,8 @@ class Settings:
         self.given: dict[str, None] = {}
         # Absolute path of the file the node was started with; empty when there was none.
         self.config_file = ""
+        # How CONFIG REWRITE reaches that file; None where there is no file system.
+        self.files: ConfigFile | None = None
         self._watchers: dict[str, list[Watcher]] = {}
         for directive in DIRECTIVES:
             setattr(self, directive.attribute, directive.default)
@@ -282,8 +296,10 @@ class Settings:
             raise ConfigError("peer-port", f"port {self.port} + 10000 is above 65535; set peer-port")
         if self.port and self.effective_peer_port() == self.port:
             raise ConfigError("peer-port", f"is the same as port {self.port}; choose another")
-        if self.initial_nodes and self.join:
-            raise ConfigError("join", "cannot stand together with initial-nodes: a node starts a group or joins one")
+        if self.cluster_id and (len(self.cluster_id) != 32 or set(self.cluster_id) - set("0123456789abcdef")):
+            raise ConfigError("cluster-id", "must be 32 lower-case hex digits, as CLUSTER INFO shows it")
+        if self.join and not (self.cluster_id and self.node_id):
+            raise ConfigError("join", "needs cluster-id and node-id: those given to CLUSTER ADDNODE")
 
     def _assign(self, values: dict[str, Value]) -> None:
         for name, value in values.items():

@@ -8,23 +8,26 @@ log index; reads whose leadership is proven wait in ``proven`` until apply has c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from durakv.commands.context import LocalContext
 from durakv.commands.services import GroupView
 from durakv.commands.session import Session
 from durakv.commands.spec import READ
-from durakv.engine import wait
+from durakv.engine import failure, wait
 from durakv.engine.apply import Applier, Outcome
 from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_SWEEP, ITEM_TICK, ITEM_UNPARK, Batch, Item
 from durakv.engine.blocking import Origin, Waiter
 from durakv.engine.consensus import Consensus, Dropped, Forwarder
 from durakv.engine.entry import encode_batch
 from durakv.engine.gate import Gate
+from durakv.engine.pubsub import PubSub
 from durakv.engine.transactions import WATCH_ELSEWHERE, WATCH_LOST, begin_exec
 from durakv.keyspace.digest import digest
 from durakv.keyspace.keyspace import Keyspace
+from durakv.observe.events import InternalError, Notice, Observer
+from durakv.observe.instruments import Instruments
+from durakv.observe.process import ProcessProbe
 from durakv.resp.encoder import encode
 from durakv.resp.errors import INTERNAL, LOADING, CommandError
 from durakv.resp.types import NO_REPLY, ErrorReply
@@ -33,16 +36,12 @@ if TYPE_CHECKING:
     from durakv.acl.users import Acl
     from durakv.commands.table import Row, Table
     from durakv.config.settings import Settings
-    from durakv.engine.pubsub import PubSub
     from durakv.observe.stats import Stats
     from durakv.world.ports import Clock, Rng, Timer
 
 _SWEEP_KEYS_MAX = 200
 _SWEEP_INTERVAL_MS = 100
 _LEADER_WAIT_POLL_MS = 50
-NO_LEADER = "CLUSTERDOWN no leader is elected; a quorum of nodes must be up and connected"
-LOST = "CLUSTERDOWN leadership moved before the request was logged; send it again"
-UNBLOCKED = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
 
 class Committed(Protocol):
@@ -59,7 +58,7 @@ class Engine(Outcome):
 
     def __init__(
         self, settings: Settings, table: Table, clock: Clock, rng: Rng, ks: Keyspace, stats: Stats, acl: Acl,
-        node_id: int,
+        observer: Observer, process: ProcessProbe, node_id: int,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.table = table
@@ -68,8 +67,10 @@ class Engine(Outcome):
         self.ks = ks
         self.stats = stats
         self.acl = acl
+        self.observer = observer
+        self.instruments = Instruments(settings, process, self.wake)
         self.node_id = node_id
-        self.pubsub: PubSub
+        self.pubsub = PubSub(self.wake)
         self.consensus: Consensus
         self.forwarder: Forwarder
         self.clients: dict[int, Session] = {}
@@ -107,14 +108,21 @@ class Engine(Outcome):
         self.park_timers: dict[Origin, Timer] = {}
         self.sweep_index = 0
         self.waits: list[wait.Wait] = []
-        self.on_stop: Callable[[bool, bool], None] | None = None
-        self.on_event: Callable[[str, dict[str, object]], None] | None = None
-        self.writes_paused_until_ms = 0
+        self._samples = 0
+        # CLIENT PAUSE: what must wait, and who does.
+        self.pause_writes = False
+        self.pause_all = False
+        self.pause_timer: Timer | None = None
+        self.paused: dict[Session, None] = {}
 
     def start(self) -> None:
         """Begin periodic work. Call once consensus, forwarder and pubsub are set."""
         self.clock.call_later(_SWEEP_INTERVAL_MS, self._sweep_timer)
         self.clock.call_later(_LEADER_WAIT_POLL_MS, self._leader_wait_timer)
+
+    def on_event(self, what: str, facts: dict[str, object]) -> None:
+        """Tell the operators something that has no event class of its own."""
+        self.observer.event(Notice(what, " ".join(f"{name}={value}" for name, value in facts.items())))
 
     # -- sessions --------------------------------------------------------------------------------------------------
 
@@ -151,9 +159,10 @@ class Engine(Outcome):
         self.clients.pop(s.id, None)
         self.waiting_for_leader.pop(s, None)
         self.pubsub.forget(s)
+        self.instruments.monitors.forget(s)
         origin: Origin = (s.origin_node, s.uid)
         self.by_origin.pop(origin, None)
-        self._cancel_park_timer(origin)
+        self.cancel_park_timer(origin)
         if self.leading:
             if s.watched or s.blocked:
                 self._internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
@@ -265,7 +274,7 @@ class Engine(Outcome):
         try:
             batch.index, batch.term = self.consensus.propose(data)
         except Dropped as e:
-            self._fail(batch, e.text)
+            failure.refuse(self, batch, e.text)
             return
         self.proposed[batch.index] = batch
         self.last_proposed = batch.index
@@ -292,7 +301,7 @@ class Engine(Outcome):
                 else:
                     applier.apply_payload(index, entry.data)
                     if batch is not None:
-                        self._fail_unknown(batch)
+                        failure.replaced(self, batch)
             elif entry.kind == 1:
                 applier.new_leader(index)
             else:
@@ -310,7 +319,7 @@ class Engine(Outcome):
     def reads_failed(self, batch: Batch) -> None:
         """Leadership was lost before the proof."""
         self.rounds -= 1
-        self._fail(batch, LOST)
+        failure.refuse(self, batch, failure.LOST)
 
     def run_proven(self) -> None:
         """Run proven reads whose index is applied."""
@@ -348,7 +357,7 @@ class Engine(Outcome):
         self.leaderless_since_ns = 0 if leader_id else self.clock.monotonic_ns()
         self.reads_now = False
         if was_leading and not leading:
-            self._demoted()
+            failure.demoted(self)
         if leader_id and self.waiting_for_leader:
             self._leader_found()
 
@@ -362,7 +371,7 @@ class Engine(Outcome):
         if loading:
             self.refusal = self.refusal_reads = LOADING
         elif no_quorum:
-            self.refusal = self.refusal_reads = NO_LEADER
+            self.refusal = self.refusal_reads = failure.NO_LEADER
         else:
             self.refusal = self.disk_refusal
             self.refusal_reads = None
@@ -395,7 +404,7 @@ class Engine(Outcome):
         """See Outcome."""
         if not self.leading:
             return
-        self._cancel_park_timer(origin)
+        self.cancel_park_timer(origin)
         s = self.by_origin.get(origin)
         if s is not None and s.pending:
             self.reply(s, reply)
@@ -408,8 +417,12 @@ class Engine(Outcome):
     def internal_error(self, index: int, command: str, error: Exception) -> None:
         """See Outcome."""
         self.stats.internal_errors += 1
-        if self.on_event is not None:
-            self.on_event("internal-error", {"index": index, "command": command, "error": repr(error)})
+        self.observer.event(InternalError(index, command, repr(error)))
+
+    def set_notify(self) -> None:
+        """Take over notify-keyspace-events."""
+        self.pubsub.set_notify(self.settings.notify_keyspace_events)
+        self.applier.wctx.notify_mask = self.pubsub.notify_mask
 
     def _publish_events(self, events: list[tuple[int, bytes, bytes]]) -> None:
         self.pubsub.keyspace_events(events)
@@ -491,7 +504,7 @@ class Engine(Outcome):
         waited_ns = self.clock.monotonic_ns() - self.leaderless_since_ns
         limit_ns = 3 * int(self.settings.election_timeout_ms) * 1_000_000
         if waited_ns > limit_ns:
-            raise CommandError(NO_LEADER)
+            raise CommandError(failure.NO_LEADER)
         s.blocked = True
         self.waiting_for_leader[s] = (self.clock.monotonic_ns() + limit_ns, row, argv)
 
@@ -511,80 +524,13 @@ class Engine(Outcome):
             for s in late:
                 del self.waiting_for_leader[s]
                 s.blocked = False
-                self.respond(s, CommandError(NO_LEADER))
+                self.respond(s, CommandError(failure.NO_LEADER))
         if self.dirty:
             self.flush_output()
 
     def forward_lost(self, s: Session, *, maybe_logged: bool) -> None:
-        """The link to the leader broke, or the leader changed, while requests of ``s`` were with it."""
-        if s.closing:
-            return
-        text = (
-            "UNKNOWN the leader was lost with the request in flight; outcome unknown" if maybe_logged else LOST
-        )
-        self._answer_all(s, UNBLOCKED if s.blocked and not maybe_logged else text)
-        if maybe_logged:
-            self.close_client(s)
-
-    # -- losing leadership -----------------------------------------------------------------------------------------
-
-    def _demoted(self) -> None:
-        unknown: dict[Session, None] = {}
-        refused: dict[Session, None] = {}
-        for batch in self.proposed.values():
-            for item in batch.items:
-                if item.session is not None:
-                    unknown[item.session] = None
-        for batch in [self.batch, self.reads, *self.proven]:
-            for item in batch.items:
-                if item.session is not None:
-                    refused[item.session] = None
-        self.batch = Batch()
-        self.reads = Batch()
-        self.proven = []
-        self.proposed = {}
-        for s in unknown:
-            self._answer_all(s, "UNKNOWN demoted while the request was in flight; outcome unknown")
-            self.close_client(s)
-        for s in refused:
-            if s not in unknown:
-                self._answer_all(s, LOST)
-        for origin in list(self.park_timers):
-            self._cancel_park_timer(origin)
-        for s in list(self.by_origin.values()):
-            if s.blocked and s.pending:
-                self._answer_all(s, UNBLOCKED)
-        wait.fail_all(self)
-        self.schedule()
-
-    def _answer_all(self, s: Session, text: str) -> None:
-        """Answer every pending request of ``s`` with the same error, in order."""
-        # Gated replies relied on an expiry that nobody may have logged, or follow one that did: withheld.
-        n = s.pending + len(s.gated) - s.gates
-        s.gated = []
-        s.gates = 0
-        wire = encode(CommandError(text), s.protocol)
-        s.pending = 0
-        s.blocked = False
-        for _ in range(n):
-            self.emit(s, wire)
-
-    def _fail(self, batch: Batch, text: str) -> None:
-        """Definite failure of a batch that was never appended."""
-        for item in batch.items:
-            s = item.session
-            if s is None or item.kind == ITEM_TICK:
-                continue
-            if s.pending:
-                s.pending -= 1
-                s.blocked = False
-                self.emit(s, encode(CommandError(text), s.protocol))
-
-    def _fail_unknown(self, batch: Batch) -> None:
-        for item in batch.items:
-            if item.session is not None:
-                self._answer_all(item.session, "UNKNOWN another leader replaced the entry; outcome unknown")
-                self.close_client(item.session)
+        """See failure.forward_lost."""
+        failure.forward_lost(self, s, maybe_logged=maybe_logged)
 
     # -- timers ------------------------------------------------------------------------------------------------------
 
@@ -598,14 +544,27 @@ class Engine(Outcome):
 
         self.park_timers[origin] = self.clock.call_later(delay_ms, expire)
 
-    def _cancel_park_timer(self, origin: Origin) -> None:
+    def cancel_park_timer(self, origin: Origin) -> None:
+        """Forget the deadline of a parked request."""
         if self.park_timers:
             timer = self.park_timers.pop(origin, None)
             if timer is not None:
                 timer.cancel()
 
+    def _sample(self) -> None:
+        stats = self.stats
+        stats.commands = sum(row.calls for row in self.table.all)
+        stats.keyspace_hits = self.gate.hits
+        stats.keyspace_misses = self.gate.misses
+        stats.expired_keys = self.ks.expired_keys
+        stats.sample(self.clock.wall_ms())
+        self._samples += 1
+        if self.settings.maxmemory and self._samples % 5 == 0:
+            self.over_memory = self.instruments.process.rss_bytes() > self.settings.maxmemory
+
     def _sweep_timer(self) -> None:
         self.clock.call_later(_SWEEP_INTERVAL_MS, self._sweep_timer)
+        self._sample()
         wait.check(self)
         if not self.leading or self.sweep_index > self.applier.applied:
             return
@@ -651,6 +610,32 @@ class Engine(Outcome):
     def wait_replicas(self, session: Session, local: int, replicas: int, timeout_ms: int, aof: bool) -> None:
         """See Services."""
         wait.begin(self, session, local, replicas, timeout_ms, aof)
+
+    def pause_clients(self, until_ms: int, writes_only: bool) -> None:
+        """See Services. A longer or stricter pause replaces a weaker one."""
+        self.pause_writes = True
+        self.pause_all = self.pause_all or not writes_only
+        if self.pause_timer is not None:
+            self.pause_timer.cancel()
+        self.pause_timer = self.clock.call_later(max(0, until_ms - self.clock.wall_ms()), self.unpause_clients)
+
+    def unpause_clients(self) -> None:
+        """See Services."""
+        self.pause_writes = self.pause_all = False
+        if self.pause_timer is not None:
+            self.pause_timer.cancel()
+            self.pause_timer = None
+        paused = self.paused
+        self.paused = {}
+        for s in paused:
+            s.blocked = False
+            self.wake(s)
+
+    def hold_paused(self, s: Session, argv: list[bytes]) -> None:
+        """CLIENT PAUSE holds this request, and so all later ones of the session."""
+        s.held.appendleft(argv)
+        s.blocked = True
+        self.paused[s] = None
 
     def wait_check(self) -> None:
         """Entries were applied or acknowledged: answer WAITs that have enough."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from durakv.commands.context import ReadContext
-from durakv.commands.spec import LOCAL, READ
+from durakv.commands.spec import FLAGS, LOCAL, READ, WRITE
 from durakv.engine.batch import ITEM_READ, ITEM_WRITE, Item
 from durakv.keyspace.slots import slot_of
 from durakv.resp.encoder import encode
@@ -35,6 +35,10 @@ class Gate:
         self.ks = engine.ks
         self.rctx = ReadContext(engine.ks)
         self.clock = engine.clock
+        self.watchers = engine.instruments.monitors.watchers
+        self.unmonitored = FLAGS["skip_monitor"] | FLAGS["admin"]
+        self.hits = 0
+        self.misses = 0
 
     def dispatch(self, s: Session, argv: list[bytes]) -> None:
         """Take one request of ``s``; its reply goes to ``s.out`` now or later."""
@@ -71,7 +75,12 @@ class Gate:
                     raise CommandError("ERR Command not allowed inside a transaction")
                 self._queue(s, row, argv)
                 return
+            if self.watchers and not row.flags & self.unmonitored:
+                self.engine.instruments.monitors.feed(s, argv, self.clock.wall_ms() * 1000)
             kind = row.kind
+            if self.engine.pause_writes and (kind == WRITE or (self.engine.pause_all and row.name != "client")):
+                self.engine.hold_paused(s, argv)
+                return
             if kind == LOCAL:
                 self._local(s, row, argv)
                 return
@@ -116,6 +125,11 @@ class Gate:
         """Run a read whose leadership is proven (or that may be stale) and queue its reply."""
         reply = self.evaluate(row, argv, s.db)
         row.calls += 1
+        if row.key_at > 0:
+            if reply is None:
+                self.misses += 1
+            else:
+                self.hits += 1
         wire = encode(reply, s.protocol)
         if self.ks.tick_needed:
             self.ks.tick_needed = False

@@ -19,7 +19,7 @@ class Stats:
         # Times of the start; kept by reset().
         self.started_ms = 0
         self.run_id = ""
-        self.config_epoch = 0
+        self.memory_startup_bytes = 0
         self._clear()
 
     def _clear(self) -> None:

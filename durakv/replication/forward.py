@@ -186,7 +186,11 @@ class ForwardHub:
         elif kind == KIND_PUBLISH:
             shard, size = _PUBLISH.unpack_from(payload)
             at = _PUBLISH.size
-            self.engine.pubsub.deliver(payload[at : at + size], payload[at + size :], shard=bool(shard))
+            channel, message = payload[at : at + size], payload[at + size :]
+            if shard:
+                self.engine.pubsub.deliver_shard(channel, message)
+            else:
+                self.engine.pubsub.deliver(channel, message)
         else:
             raise ValueError(f"unknown frame kind {kind}")
 

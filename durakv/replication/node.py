@@ -39,7 +39,27 @@ _PROMOTE_LAG_ENTRIES: Final = 64
 _PROMOTE_CHECK_MS: Final = 200
 # Entries applied per turn of the loop before other input gets its chance.
 _APPLY_ROUNDS_PER_TURN: Final = 4
-_COMMIT_HINT_MS: Final = 1000
+_HINT_MS: Final = 1000
+
+
+def _nothing() -> None:
+    """No disk to check."""
+
+
+class _Both:
+    """Calls ``then`` when done() was called twice, with the first error if there was one."""
+
+    def __init__(self, then: Callable[[OSError | None], None]) -> None:
+        self.then = then
+        self.left = 2
+        self.error: OSError | None = None
+
+    def done(self, error: OSError | None) -> None:
+        """One of the two ended."""
+        self.left -= 1
+        self.error = self.error or error
+        if self.left == 0:
+            self.then(self.error)
 
 
 class GroupNode:
@@ -76,7 +96,8 @@ class GroupNode:
         self.removed = False
         self.on_removed: Callable[[], None] | None = None
         self.on_fatal: Callable[[str], None] | None = None
-        self.peer_frames = 0
+        # Measures free space; set by the owner of the store.
+        self.check_disk: Callable[[], None] = _nothing
 
     def start(self) -> None:
         """Begin ticking. A lone voter campaigns at once."""
@@ -86,7 +107,7 @@ class GroupNode:
             self.core.campaign()
         self.clock.call_later(self.tick_ms, self._tick)
         self.clock.call_later(_PROMOTE_CHECK_MS, self._promote_timer)
-        self.clock.call_later(_COMMIT_HINT_MS, self._hint_timer)
+        self.clock.call_later(_HINT_MS, self._hint_timer)
         self.pump()
 
     # -- Consensus ---------------------------------------------------------------------------------------------------
@@ -313,16 +334,22 @@ class GroupNode:
             return
         self.persisting += 1
         if vote_changed:
+            # The log may still hold entries of earlier Readys in memory, so `after` waits for both: the hard state
+            # first, then everything appended so far.
             assert rd.hard_state is not None
+            self.persisting += 1
             state = self._hardstate(rd.hard_state.term, rd.hard_state.vote)
-            if rd.entries:
-                self.persisting += 1
-                self.log.append(rd.entries, lambda error: self._persisted(error, []))
-            self.hardstate.write(state, lambda error: self._persisted(error, after))
+            both = _Both(lambda error: self._persisted(error, after))
+            self.hardstate.write(state, lambda error: self._half(both, error))
+            self.log.append(rd.entries, both.done)
         elif self.inline_sync:
             self.log.append_inline(rd.entries, lambda error: self._persisted(error, after))
         else:
             self.log.append(rd.entries, lambda error: self._persisted(error, after))
+
+    def _half(self, both: _Both, error: OSError | None) -> None:
+        self.persisting -= 1
+        both.done(error)
 
     def _vote_differs(self, rd: Ready) -> bool:
         current = self.hardstate.current
@@ -415,7 +442,8 @@ class GroupNode:
 
     def _hint_timer(self) -> None:
         """Persist how far is committed and synced now and then: a restart applies that much without waiting."""
-        self.clock.call_later(_COMMIT_HINT_MS, self._hint_timer)
+        self.clock.call_later(_HINT_MS, self._hint_timer)
+        self.check_disk()
         current = self.hardstate.current
         if min(self.core.log.commit, self.log.synced_hint()) > current.commit_hint and self.persisting == 0:
             self.persisting += 1

@@ -42,13 +42,13 @@ class LogEntry(Protocol):
 
 
 E = TypeVar("E", bound=LogEntry)
-_ECo = TypeVar("_ECo", bound=LogEntry, covariant=True)
+E_co = TypeVar("E_co", bound=LogEntry, covariant=True)
 
 
-class EntryFactory(Protocol[_ECo]):
+class EntryFactory(Protocol[E_co]):
     """Makes an entry from (index, term, subterm, kind, data)."""
 
-    def __call__(self, index: int, term: int, subterm: int, kind: int, data: bytes, /) -> _ECo: ...
+    def __call__(self, index: int, term: int, subterm: int, kind: int, data: bytes, /) -> E_co: ...
 
 
 def frame_type(kind: int) -> int:

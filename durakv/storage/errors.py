@@ -24,15 +24,15 @@ class CorruptionError(StorageError):
 
     def __init__(self, path: str, offset: int, detail: str) -> None:
         super().__init__(
-            f"{path}: damaged at byte {offset}: {detail}; stop this node and run 'durakv-cli verify --deep' on its data "
-            "directory, then 'durakv-cli repair --from-peer HOST:PORT'"
+            f"{path}: damaged at byte {offset}: {detail}; stop this node and run 'durakv-cli verify --deep' on its "
+            "data directory, then 'durakv-cli repair --from-peer HOST:PORT'"
         )
         self.path = path
         self.offset = offset
         self.detail = detail
 
 
-class RecoveryRefused(StorageError):  # noqa: N818 - a decision, not a malfunction
+class RecoveryRefused(StorageError):
     """Recovery found damage that only an operator may resolve; nothing was cut or changed."""
 
 
@@ -40,7 +40,7 @@ class IdentityError(StorageError):
     """The directory belongs to another cluster or node, or has lost part of its state."""
 
 
-class DirectoryLocked(StorageError):  # noqa: N818 - reads as the state it reports
+class DirectoryLocked(StorageError):
     """Another process has the data directory."""
 
     exit_code = EXIT_LOCKED

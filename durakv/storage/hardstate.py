@@ -1,8 +1,8 @@
 """What a node must never forget: its term, its vote, and what it once proved to others. Two slots, overwritten in turn.
 
-Rule: the only writer of ``raft/hardstate``. A write goes to the slot that holds the older state, so a torn write costs the
-new state, never the one before; no rename is needed. docs/format.md has the bytes. Three rules are asserted here:
-H1 the term never falls; H2 within a term the vote changes only from "none"; H3 ``done`` runs after the sync.
+Rule: the only writer of ``raft/hardstate``. A write goes to the slot that holds the older state, so a torn write
+costs the new state, never the one before; no rename is needed. docs/format.md has the bytes. Three rules are asserted
+here: H1 the term never falls; H2 within a term the vote changes only from "none"; H3 ``done`` runs after the sync.
 It must not know elections.
 """
 
@@ -205,8 +205,8 @@ class HardStateFile:
             )
         if state.cluster_id != cluster_id:
             raise IdentityError(
-                f"{path}: belongs to cluster {state.cluster_id.hex()}, but IDENTITY says {cluster_id.hex()}; put back the "
-                "file that belongs to this directory or restore the node from a backup"
+                f"{path}: belongs to cluster {state.cluster_id.hex()}, but IDENTITY says {cluster_id.hex()}; put back "
+                "the file that belongs to this directory or restore the node from a backup"
             )
         file = lane.disk.open(path)
         # What was read may be only in the device's cache if the last process died between write and sync.
@@ -214,7 +214,11 @@ class HardStateFile:
         return HardStateFile(lane, path, file, state, seq, newest)
 
     def write(self, state: HardState, done: Done) -> None:
-        """Make ``state`` durable after everything already on the lane, then ``done(error)`` (H3)."""
+        """Make ``state`` durable after everything already on the lane, then ``done(error)`` (H3).
+
+        Entries appended before may still wait in the log's memory and go to the disk after this. Write the hard state
+        first, then append, and let no message leave before both have called back.
+        """
         self._lane.submit(self._advance(state), done)
 
     def write_inline(self, state: HardState) -> OSError | None:
@@ -239,4 +243,4 @@ class HardStateFile:
 
     def _put(self, image: bytes, offset: int) -> None:
         write_all(self._lane, self.path, self._file.pwrite, image, offset)
-        sync_timed(self._lane, self._file.fdatasync)
+        sync_timed(self._lane, self._file.fdatasync, self.path)

@@ -1,7 +1,7 @@
 """How much room the log volume has, and when writing must stop.
 
-Rule: the only place that turns free bytes into a state and a refusal text. Levels: ok, low (warn), full (no new writes).
-It must not know who proposes writes; they ask ``refusal()``.
+Rule: the only place that turns free bytes into a state and a refusal text. Levels: ok, low (warn), full (no new
+writes). It must not know who proposes writes; they ask ``refusal()``.
 """
 
 from __future__ import annotations
@@ -66,12 +66,14 @@ class DiskHealth:
         self._judge(refused=True)
 
     def make_reserve(self) -> bool:
-        """At boot: hold ``reserve.dat`` back for the day the disk is full. False when there is no room to spare."""
+        """At boot: hold ``reserve.dat`` back for the day the disk is full. False when there is no room to
+        spare, or none is wanted.
+        """
         path = f"{self._directory}/{RESERVE_NAME}"
         disk = self._lane.disk
         if disk.exists(path):
             return True
-        if disk.free_bytes(self._directory) < self.min_free_bytes + self.reserve_bytes:
+        if self.reserve_bytes <= 0 or disk.free_bytes(self._directory) < self.min_free_bytes + self.reserve_bytes:
             return False
         file = disk.open(path, create=True)
         try:
@@ -88,7 +90,9 @@ class DiskHealth:
         return True
 
     def release_reserve(self) -> bool:
-        """Give the reserve back so that a checkpoint can free the log; False when it is gone already. Blocks briefly."""
+        """Give the reserve back so that a checkpoint can free the log; False when it is gone already. Blocks
+        briefly.
+        """
         path = f"{self._directory}/{RESERVE_NAME}"
         disk = self._lane.disk
         if not disk.exists(path):

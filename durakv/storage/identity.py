@@ -1,7 +1,7 @@
 """Whose data this directory holds: the IDENTITY file and the LOCK.
 
-Rule: the only reader and writer of IDENTITY. It is written last when a directory is created, so its presence promises that
-the hard state and the log exist; their absence later means the node has lost its memory and must not vote.
+Rule: the only reader and writer of IDENTITY. It is written last when a directory is created, so its presence promises
+that the hard state and the log exist; their absence later means the node has lost its memory and must not vote.
 It must not know what the log holds.
 """
 
@@ -69,10 +69,13 @@ def parse_identity(data: bytes, path: str) -> Identity:
     """Raises IdentityError unless the bytes are exactly what ``Identity.encode`` makes."""
     match = _TEXT.fullmatch(data)
     if match is None or crc(data[: match.start(5) - 4]) != int(match.group(5), 16):
-        raise IdentityError(f"{path}: damaged; write it again with the values of 'durakv-cli inspect' or restore a backup")
+        raise IdentityError(
+            f"{path}: damaged; write it again with the values of 'durakv-cli inspect' or restore a backup"
+        )
     if int(match.group(3)) != FORMAT:
         raise IdentityError(
-            f"{path}: data format {int(match.group(3))}, this durakv reads {FORMAT}; run the durakv version that wrote it"
+            f"{path}: data format {int(match.group(3))}, this durakv reads {FORMAT}; "
+            "run the durakv version that wrote it"
         )
     return Identity(bytes.fromhex(match.group(1).decode()), int(match.group(2), 16), int(match.group(4)))
 

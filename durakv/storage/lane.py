@@ -1,9 +1,9 @@
 """The lane: every write of the storage layer, one at a time, in the order it was asked for.
 
-Rule: the only place that hands jobs to ``Disk.submit`` and the only place that judges an I/O error. After the first error
-that is not a full disk no later job runs and no call is repeated: after a failed sync the kernel may have marked the pages
-clean, so a second sync would report success for bytes that never reached the disk. The owner is told once, by
-``on_fatal``, and is expected to end the process with exit code 74.
+Rule: the only place that hands jobs to ``Disk.submit`` and the only place that judges an I/O error. After the first
+error that is not a full disk no later job runs and no call is repeated: after a failed sync the kernel may have
+marked the pages clean, so a second sync would report success for bytes that never reached the disk. The owner is told
+once, by ``on_fatal``, and is expected to end the process with exit code 74.
 It must not know what the jobs write.
 """
 
@@ -36,7 +36,9 @@ class SyncStats:
         self._ring_us: array[int] = array("Q")
 
     def record_sync(self, latency_us: int) -> None:
-        """Count one sync. Called from the log thread; every field has this one writer or the loop thread, never both."""
+        """Count one sync. Called from the log thread; every field has this one writer or the loop thread, never
+        both.
+        """
         if len(self._ring_us) < _RING:
             self._ring_us.append(latency_us)
         else:
@@ -65,9 +67,9 @@ class Lane:
         self._reported = False
 
     @property
-    def failed(self) -> bool:
-        """True after the first I/O error; nothing is written any more."""
-        return self._failure is not None
+    def failure(self) -> OSError | None:
+        """The first I/O error; once there is one nothing is written any more."""
+        return self._failure
 
     def submit(self, job: Callable[[], None], done: Done) -> None:
         """Run ``job`` after all earlier jobs, then ``done(error)`` on the loop thread."""
@@ -116,8 +118,18 @@ def write_all(lane: Lane, path: str, write: Callable[[bytes, int], int], data: b
     lane.stats.bytes_written += len(data)
 
 
-def sync_timed(lane: Lane, sync: Callable[[], None]) -> None:
-    """Run one fdatasync and record how long it took."""
+def sync_or_die(sync: Callable[[], None], path: str) -> None:
+    """Run a sync. Its failure is final even when it says "disk full": the kernel may have dropped any page of the file,
+    also of earlier writes that no later write would repeat.
+    """
+    try:
+        sync()
+    except OSError as error:
+        raise OSError(errno.EIO, f"sync failed: {error}", path) from error
+
+
+def sync_timed(lane: Lane, sync: Callable[[], None], path: str) -> None:
+    """Run one fdatasync as ``sync_or_die`` does and record how long it took."""
     begin_ns = lane.clock.monotonic_ns()
-    sync()
+    sync_or_die(sync, path)
     lane.stats.record_sync((lane.clock.monotonic_ns() - begin_ns) // 1000)

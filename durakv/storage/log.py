@@ -1,20 +1,22 @@
 """The Raft log: segments seen as one sequence of entries, written by group commit.
 
 Rule: the only place that decides what the next disk write holds. While one job is on the lane, appended entries gather;
-when it ends they leave together as one write and one sync. There is no timer: a busy disk makes bigger batches by itself.
-It must not know Raft's roles, what a payload means, or why the driver cuts.
+when it ends they leave together as one write and one sync. There is no timer: a busy disk makes bigger batches by
+itself. It must not know Raft's roles, what a payload means, or why the driver cuts.
 
-Indices, low to high: first_index .. durable .. written .. handed .. last_index. ``handed`` entries have frames, the ones
-above wait in memory. Callbacks run on the loop thread, in the order of the appends.
+Indices, low to high: first_index .. durable .. written .. handed .. last_index. ``handed`` entries have frames, the
+ones above wait in memory. Callbacks run on the loop thread, in the order of the appends.
 """
 
 from __future__ import annotations
 
+import errno
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Generic
 
+from durakv.storage.batch import Batch
 from durakv.storage.entries import E, EntryFactory, EntryTail, TermRuns, entry_of_frame, frame_body, frame_type
 from durakv.storage.errors import CorruptionError
 from durakv.storage.lane import FULL_ERRNOS, Done, Lane
@@ -28,7 +30,7 @@ from durakv.storage.segment import (
     seal_body,
     segment_name,
 )
-from durakv.world.ports import Rng
+from durakv.world.ports import File, Rng
 
 SYNC_ALWAYS: Final = "always"
 SYNC_EVERYSEC: Final = "everysec"
@@ -57,35 +59,6 @@ class LogOptions:
         self.cache_bytes = cache_bytes
         self.batch_bytes_max = batch_bytes_max
         self.stamp = stamp
-
-
-class _Batch:
-    """The steps of one lane job, and what to do with the log when it ends."""
-
-    def __init__(self, origin: Segment, first: int, must_roll: bool) -> None:
-        self.steps: list[Callable[[], None]] = []
-        self.origin = origin
-        self.origin_end = origin.end
-        self.origin_sealed = origin.sealed
-        self.must_roll = must_roll
-        self.synced = False
-        self.first = first
-        self.last = first - 1
-        self.durable_to = 0
-        self.created: list[Segment] = []
-        self.waiters: list[tuple[int, Done]] = []
-        self.full = False
-
-    def run(self, writer: SegmentWriter) -> None:
-        """On the log thread. A full disk undoes the whole batch, so that it can be tried again; other errors escape."""
-        try:
-            for step in self.steps:
-                step()
-        except OSError as error:
-            if error.errno not in FULL_ERRNOS:
-                raise
-            writer.cut(self.origin, self.origin_end, self.created)
-            self.full = True
 
 
 class Log(Generic[E]):
@@ -122,7 +95,7 @@ class Log(Generic[E]):
         self._next_number = segments[-1].number + 1
         self._waiters: list[tuple[int, Done]] = []
         self._ready: list[Done] = []
-        self._inflight: _Batch | None = None
+        self._inflight: Batch | None = None
         self._cut_index: int | None = None
         self._must_roll = must_roll
         self._sync_wanted = False
@@ -130,7 +103,9 @@ class Log(Generic[E]):
         self._spare_asked = False
         self._tick_armed = False
         self._mark_armed = False
-        self._closing: Done | None = None
+        self._closing = False
+        self._closing_done: Done | None = None
+        self._failing = False
         self._close_marked = False
         self._close_sent = False
         self._idle_since_ns = 0
@@ -158,6 +133,10 @@ class Log(Generic[E]):
     def snapshot_meta(self) -> None:
         """There is no snapshot: the log reaches back to index 1."""
         return
+
+    def snapshot_chunk(self, id: int, offset: int, size: int) -> bytes:
+        """Never asked for while ``snapshot_meta`` is None."""
+        raise AssertionError(f"no snapshot {id} to read {size} bytes at {offset} from")
 
     def term(self, index: int) -> int:
         """Term of an entry, first_index - 1 .. last_index."""
@@ -190,8 +169,7 @@ class Log(Generic[E]):
 
     def _read(self, lo: int, hi: int, room: int) -> list[E]:
         segment = self._segments[bisect_right(self._bases, lo) - 1]
-        if segment.file is None:
-            segment.file = self.lane.disk.open(segment.path)
+        file = self._open(segment)
         at = lo - segment.base
         begin = segment.offsets[at]
         stop = min(hi - segment.base, len(segment.offsets))
@@ -199,11 +177,17 @@ class Log(Generic[E]):
         wanted = begin + min(room, READ_BYTES_MAX) + HEADER_BYTES
         stop = max(min(stop, bisect_right(segment.offsets, wanted, at)), at + 1)
         end = segment.offsets[stop] if stop < len(segment.offsets) else segment.end
-        data = segment.file.pread(end - begin, begin)
+        data = file.pread(end - begin, begin)
         return [
             self._decode(segment, data, begin, segment.base + place, segment.offsets[place])
             for place in range(at, stop)
         ]
+
+    def _open(self, segment: Segment) -> File:
+        """The file of a segment that exists on disk; only the loop thread opens those found at boot."""
+        if segment.file is None:
+            segment.file = self.lane.disk.open(segment.path)
+        return segment.file
 
     def _decode(self, segment: Segment, data: bytes, begin: int, index: int, offset: int) -> E:
         at = offset - begin
@@ -248,14 +232,15 @@ class Log(Generic[E]):
         self._flush()
 
     def append_inline(self, entries: Sequence[E], done: Done | None = None) -> bool:
-        """As ``append``, but when the lane is idle the disk work happens now, on this thread, and ``done`` runs in here.
+        """As ``append``, but when the lane is idle the disk work happens now, on this thread, and ``done`` runs in
+        here.
 
         True when the entries are on disk as the policy says; False when they still are on their way.
         """
         self._accept(entries)
         if done is not None:
             self._waiters.append((self._last, done))
-        if self._inflight is not None or self.stalled or self.lane.outstanding > 0:
+        if self._inflight is not None or self.stalled or self.lane.outstanding > 0 or self.lane.failure is not None:
             self._flush()
             return False
         batch = self._build()
@@ -272,14 +257,19 @@ class Log(Generic[E]):
         self._flush()
 
     def close(self, done: Done) -> None:
-        """Write and sync all that waits, give back unused space, then ``done``. Nothing may be appended afterwards."""
-        assert self._closing is None, "log closed twice"
-        self._closing = done
+        """Write and sync all that waits, give back unused space, then ``done``. Nothing may be appended afterwards.
+
+        On a full disk one more attempt is made, then ``done`` and all who wait get the error.
+        """
+        assert not self._closing, "log closed twice"
+        self._closing = True
+        self._closing_done = done
         self._sync_wanted = self._last > self._durable
+        self.stalled = False
         self._flush()
 
     def _accept(self, entries: Sequence[E]) -> None:
-        assert self._closing is None, "append to a closed log"
+        assert not self._closing, "append to a closed log"
         for entry in entries:
             index = entry.index
             if index <= self._last:
@@ -317,9 +307,14 @@ class Log(Generic[E]):
         """Send the next batch unless one is on its way."""
         if self._inflight is not None or self.stalled:
             return
+        if self.lane.failure is not None:
+            if not self._failing:
+                self._failing = True
+                self.lane.clock.call_soon(self._fail_late)
+            return
         batch = self._build()
         if batch is None:
-            if self._closing is not None:
+            if self._closing:
                 self._finish_close()
             return
         self._inflight = batch
@@ -335,13 +330,13 @@ class Log(Generic[E]):
         for done in ready:
             done(None)
 
-    def _build(self) -> _Batch | None:
+    def _build(self) -> Batch | None:
         """Frames for all that waits, and the steps that put them on disk; None when nothing waits."""
         idle = self._handed == self._last and self._cut_index is None
         if idle and not (self._sync_wanted or self._mark_wanted or self._waiters):
             return None
         cut_steps = self._build_cut()
-        batch = _Batch(self._segments[-1], self._handed + 1, self._must_roll)
+        batch = Batch(self._segments[-1], self._handed + 1, self._must_roll)
         batch.steps += cut_steps
         segment = self._build_frames(batch)
         batch.last = self._handed
@@ -370,9 +365,10 @@ class Log(Generic[E]):
         segment = self._segments[at]
         segment.trim_after(index - 1)
         self._must_roll = True
+        self._open(segment)
         return [partial(self._writer.cut, segment, segment.end, doomed)]
 
-    def _build_frames(self, batch: _Batch) -> Segment:
+    def _build_frames(self, batch: Batch) -> Segment:
         stamp = self._options.stamp
         segment = batch.origin
         limit = self._writer.segment_bytes - SEAL_BYTES
@@ -401,14 +397,14 @@ class Log(Generic[E]):
         self._emit(batch, segment, builder)
         return segment
 
-    def _emit(self, batch: _Batch, segment: Segment, builder: FrameBuilder) -> None:
+    def _emit(self, batch: Batch, segment: Segment, builder: FrameBuilder) -> None:
         data = builder.take()
         if data:
             batch.steps.append(partial(self._writer.write, segment, data, segment.end))
             segment.end = builder.offset
 
     def _build_roll(
-        self, batch: _Batch, segment: Segment, builder: FrameBuilder, frame_bytes: int
+        self, batch: Batch, segment: Segment, builder: FrameBuilder, frame_bytes: int
     ) -> tuple[Segment, FrameBuilder]:
         """Seal ``segment`` and go on in a new one. Space comes first: a full disk must show before anything changed."""
         last = segment.last()
@@ -440,42 +436,52 @@ class Log(Generic[E]):
         self._spare_asked = False
         return fresh, FrameBuilder(fresh.number, header.salt, SEGMENT_HEADER_BYTES, header.prev_chain)
 
-    def _finish(self, batch: _Batch, error: OSError | None) -> None:
+    def _finish(self, batch: Batch, error: OSError | None) -> None:
         """The job ended: publish what is durable, keep the disk busy, then tell those who waited."""
         self._inflight = None
         if error is not None:
-            self._fail(batch, error)
+            self._waiters = batch.waiters + self._waiters
+            self._fail(error)
             return
         if batch.full:
             self._undo(batch)
             self.stalled = True
             self._on_full()
+            if self._closing:
+                self._fail(OSError(errno.ENOSPC, "disk full at shutdown: the entries appended last were not written"))
             return
         self._written = max(self._written, batch.last)
         self._durable = max(self._durable, batch.durable_to)
         self._tail.evict(self._written)
+        # Taken before the flush: under a laxer policy it makes later appends ready at once.
+        ready, self._ready = self._ready + [done for _, done in batch.waiters], []
         self._flush()
         if self._inflight is None:
             self._idle_since_ns = self.lane.clock.monotonic_ns()
             self._arm_mark()
-        if not self._spare_asked and self._segments[-1].end > self._writer.segment_bytes // 2 and self._closing is None:
+        if not self._spare_asked and self._segments[-1].end > self._writer.segment_bytes // 2 and not self._closing:
             self._spare_asked = True
             self.lane.submit(self._prepare_spare, _heard_elsewhere)
-        if batch.waiters:
-            self._drain()
-            for _, done in batch.waiters:
-                done(None)
+        for done in ready:
+            done(None)
 
-    def _fail(self, batch: _Batch, error: OSError) -> None:
+    def _fail(self, error: OSError) -> None:
         self._drain()
-        waiters = batch.waiters + self._waiters
-        self._waiters = []
+        waiters, self._waiters = self._waiters, []
         for _, done in waiters:
             done(error)
-        if self._closing is not None:
-            self._closing(error)
+        closing, self._closing_done = self._closing_done, None
+        if closing is not None:
+            closing(error)
 
-    def _undo(self, batch: _Batch) -> None:
+    def _fail_late(self) -> None:
+        """Answer what was appended after the lane had failed."""
+        self._failing = False
+        failure = self.lane.failure
+        assert failure is not None
+        self._fail(failure)
+
+    def _undo(self, batch: Batch) -> None:
         """The disk was full and the batch's bytes are gone again; its entries wait in memory as before."""
         del self._segments[len(self._segments) - len(batch.created) :]
         del self._bases[len(self._segments) :]
@@ -500,8 +506,6 @@ class Log(Generic[E]):
                 raise
 
     def _finish_close(self) -> None:
-        closing = self._closing
-        assert closing is not None
         if self._close_sent:
             return
         segment = self._segments[-1]
@@ -515,20 +519,25 @@ class Log(Generic[E]):
             self._writer.trim(segment)
             self._writer.discard_spare()
 
+        def stopped(error: OSError | None) -> None:
+            closing, self._closing_done = self._closing_done, None
+            if closing is not None:
+                closing(error)
+
         self._close_sent = True
-        self.lane.submit(stop, closing)
+        self.lane.submit(stop, stopped)
 
     # -- timers ------------------------------------------------------------------------------------------------------
 
     def _arm_tick(self) -> None:
-        if self._sync == SYNC_EVERYSEC and not self._tick_armed and self._closing is None:
+        if self._sync == SYNC_EVERYSEC and not self._tick_armed and not self._closing:
             self._tick_armed = True
             self.lane.clock.call_later(1000, self._tick)
 
     def _tick(self) -> None:
         """Once a second under everysec: sync what was written since."""
         self._tick_armed = False
-        if self.lane.failed or self._closing is not None:
+        if self.lane.failure is not None or self._closing:
             return
         if self._sync == SYNC_EVERYSEC and self._last > self._durable:
             self._sync_wanted = True
@@ -536,14 +545,14 @@ class Log(Generic[E]):
         self._arm_tick()
 
     def _arm_mark(self) -> None:
-        if not self._mark_armed and self._durable == self._last > self._marked and self._closing is None:
+        if not self._mark_armed and self._durable == self._last > self._marked and not self._closing:
             self._mark_armed = True
             self.lane.clock.call_later(MARK_DELAY_MS, self._mark)
 
     def _mark(self) -> None:
         """Idle for a while after a sync: leave proof on disk that all before was synced, for recovery to judge by."""
         self._mark_armed = False
-        if self._inflight is not None or self.lane.failed or self.stalled or self._closing is not None:
+        if self._inflight is not None or self.lane.failure is not None or self.stalled or self._closing:
             return
         if self.lane.clock.monotonic_ns() - self._idle_since_ns < MARK_DELAY_MS * 1_000_000:
             self._arm_mark()

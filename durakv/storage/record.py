@@ -1,11 +1,11 @@
 """A frame: 128 bytes of ASCII header, then the body of one Raft entry.
 
-Rule: the only place that knows the bytes of a frame header. A header is an annotation line (``#...CRLF``), so a log whose
-bodies are commands is a legal append-only file of Redis and Valkey. docs/format.md describes every field.
+Rule: the only place that knows the bytes of a frame header. A header is an annotation line (``#...CRLF``), so a log
+whose bodies are commands is a legal append-only file of Redis and Valkey. docs/format.md describes every field.
 It must not know files, segments as files, or what a body means.
 
-A parsed header is canonical: each byte is the only byte a writer could have put there. Without that rule a bit flip that
-only turns ``a`` into ``A`` would parse to the same number and go unnoticed.
+A parsed header is canonical: each byte is the only byte a writer could have put there. Without that rule a bit flip
+that only turns ``a`` into ``A`` would parse to the same number and go unnoticed.
 """
 
 from __future__ import annotations
@@ -163,7 +163,9 @@ def parse_header(data: bytes, salt: int) -> Header | None:
 
 
 def encode_header(header: Header, salt: int) -> bytes:
-    """The 128 bytes that ``parse_header`` turns back into ``header``. Raises AssertionError when a field is too wide."""
+    """The 128 bytes that ``parse_header`` turns back into ``header``. Raises AssertionError when a field is too
+    wide.
+    """
     text = _HEADER_FORMAT % (
         header.kind,
         header.index,

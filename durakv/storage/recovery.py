@@ -5,8 +5,8 @@ synced; evidence is what frames, marks and the hard state say, never the size of
 quarantine/ first. Anything else stops the node with the operator's choices.
 It must not know Raft; whether a node may vote is decided above.
 
-Why a good frame behind the bad one is not proof by itself: one write carries many frames, and a power cut may keep any of its
-sectors. Proof is a frame built after the bad one was synced, which its ``unsynced`` field says.
+Why a good frame behind the bad one is not proof by itself: one write carries many frames, and a power cut may keep
+any of its sectors. Proof is a frame built after the bad one was synced, which its ``unsynced`` field says.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def recover_log(disk: Disk, directory: str, cluster_id: bytes, node_id: int, syn
     names = disk.listdir(log)
     numbers = sorted(number for number in map(segment_number, names) if number is not None)
     if not numbers:
-        raise RecoveryRefused(f"{log}: no log segment; restore a backup, or remove the node and add it under a new node id")
+        raise RecoveryRefused(
+            f"{log}: no log segment; restore a backup, or remove the node and add it under a new node id"
+        )
     runs = TermRuns()
     scans = []
     for number in numbers:
@@ -117,8 +119,8 @@ def recover_log(disk: Disk, directory: str, cluster_id: bytes, node_id: int, syn
             raise _refusal(directory, _corrupt(scan, f"{scan.bad_reason}, but segment {following} follows"))
     if scans[0].header.base != 1:
         raise RecoveryRefused(
-            f"{scans[0].path}: begins at index {scans[0].header.base} and no checkpoint covers the entries before; put the "
-            "missing segments back from archive/ or quarantine/, or run 'durakv-cli restore'"
+            f"{scans[0].path}: begins at index {scans[0].header.base} and no checkpoint covers the entries before; put "
+            "the missing segments back from archive/ or quarantine/, or run 'durakv-cli restore'"
         )
     verdict = decide(scans, synced_hint)
     if verdict.outcome is Outcome.CORRUPT:
@@ -135,7 +137,8 @@ def _check_owner(scan: SegmentScan, number: int, cluster_id: bytes, node_id: int
     header = scan.header
     if header.number != number:
         raise RecoveryRefused(
-            f"{scan.path}: holds segment {header.number}; rename it to {segment_name(header.number)} if nothing has that name"
+            f"{scan.path}: holds segment {header.number}; rename it to {segment_name(header.number)} "
+            "if nothing has that name"
         )
     if header.cluster_id != cluster_id or header.node_id != node_id:
         raise IdentityError(
@@ -146,8 +149,8 @@ def _check_owner(scan: SegmentScan, number: int, cluster_id: bytes, node_id: int
 
 def _refusal(directory: str, verdict: Verdict) -> RecoveryRefused:
     return RecoveryRefused(
-        f"{verdict.path}: corrupt at byte {verdict.offset}, index {verdict.index}: {verdict.detail}. Nothing was changed. "
-        f"Choose: 'durakv-cli verify {directory} --deep' to see the damage; "
+        f"{verdict.path}: corrupt at byte {verdict.offset}, index {verdict.index}: {verdict.detail}. "
+        f"Nothing was changed. Choose: 'durakv-cli verify {directory} --deep' to see the damage; "
         f"'durakv-cli repair {directory} --from-peer HOST:PORT' to fetch it again; "
         f"'durakv-cli truncate {directory} --after {verdict.index - 1} --yes-lose-data' to give up what follows"
     )

@@ -1,8 +1,8 @@
 """Reading one segment from its first byte to where it stops making sense.
 
-Rule: a scan only reports; what to do about it is decided in recovery.py. It reads in windows, so its memory does not grow with
-the file, and it accepts a frame only when header checksum, place, segment, index, term, body checksum and chain all fit.
-It must not write.
+Rule: a scan only reports; what to do about it is decided in recovery.py. It reads in windows, so its memory does not
+grow with the file, and it accepts a frame only when header checksum, place, segment, index, term, body checksum and
+chain all fit. It must not write.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Window:
 
 class SegmentScan:
     """What a segment holds. ``end`` is the offset after the last good frame, ``evidence`` the highest index that some
-    good frame proves to have been synced here; the ``later_*`` fields tell of good headers found behind a bad frame."""
+    good frame proves to have been synced here; the ``later_*`` fields tell of good headers found behind a bad frame.
+    """
 
     def __init__(self, path: str, header: SegmentHeader, file_bytes: int, index: int, term: int, chain: int) -> None:
         self.path = path

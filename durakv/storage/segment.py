@@ -1,7 +1,7 @@
 """One append-only file of frames, and what the log thread does to it.
 
-Rule: the only place that creates, seals, cuts and removes segment files; each method of ``SegmentWriter`` is one step that
-leaves the directory recoverable wherever it is interrupted. They run on the log thread (or inline), in lane order.
+Rule: the only place that creates, seals, cuts and removes segment files; each method of ``SegmentWriter`` is one step
+that leaves the directory recoverable wherever it is interrupted. They run on the log thread (or inline), in lane order.
 It must not know Raft, commit, or who is waiting.
 """
 
@@ -12,8 +12,8 @@ import re
 from array import array
 from typing import Final
 
-from durakv.storage.errors import CorruptionError
-from durakv.storage.lane import Lane, sync_timed, write_all
+from durakv.storage.errors import CorruptionError, IdentityError
+from durakv.storage.lane import Lane, sync_or_die, sync_timed, write_all
 from durakv.storage.record import HEADER_BYTES, crc
 from durakv.world.ports import File
 
@@ -80,7 +80,9 @@ class SegmentHeader:
 
 
 def parse_segment_header(data: bytes, path: str) -> SegmentHeader:
-    """Line 1 of the segment at ``path``. Raises CorruptionError unless it is exactly what a writer wrote."""
+    """Line 1 of the segment at ``path``. Raises CorruptionError unless it is exactly what a writer wrote,
+    IdentityError for another format version.
+    """
     if len(data) != SEGMENT_HEADER_BYTES:
         raise CorruptionError(path, 0, f"the segment has no first line: {len(data)} of {SEGMENT_HEADER_BYTES} bytes")
     match = _LINE.fullmatch(data[:240])
@@ -88,7 +90,9 @@ def parse_segment_header(data: bytes, path: str) -> SegmentHeader:
         raise CorruptionError(path, 0, "the segment's first line fails its checksum")
     numbers = [int(match.group(place), 16) for place in range(2, 10)]
     if numbers[7] != FORMAT_VERSION:
-        raise CorruptionError(path, 0, f"segment format {numbers[7]} is not {FORMAT_VERSION}; run the durakv that wrote it")
+        raise IdentityError(
+            f"{path}: segment format {numbers[7]} is not {FORMAT_VERSION}; run the durakv that wrote it"
+        )
     return SegmentHeader(
         bytes.fromhex(match.group(1).decode("ascii")),
         numbers[0],
@@ -108,7 +112,8 @@ def seal_body(base: int, last: int) -> bytes:
 
 class Segment:
     """A segment as the loop thread knows it. ``end`` is where the next frame goes; ``offsets[i]`` is the place of entry
-    ``base + i`` and ``chains[i]`` the digest after it."""
+    ``base + i`` and ``chains[i]`` the digest after it.
+    """
 
     __slots__ = ("allocated_bytes", "base", "chains", "end", "file", "header", "number", "offsets", "path", "sealed")
 
@@ -164,16 +169,18 @@ class SegmentWriter:
         self._spare_bytes = size
 
     def start(self, segment: Segment, size: int) -> None:
-        """Turn the spare into ``segment``. Its first line is durable before its name is: a named segment is a good one."""
+        """Turn the spare into ``segment``. Its first line is durable before its name is: a named segment is a good
+        one.
+        """
         self.prepare_spare(size)
         spare = self._file_of(self._spare, segment)
         write_all(self._lane, segment.path, spare.pwrite, segment.header.encode(), 0)
-        spare.fsync()
+        sync_or_die(spare.fsync, segment.path)
         self._disk.rename(f"{self.directory}/{SPARE_NAME}", segment.path)
         self._spare = None
         segment.file = spare
         segment.allocated_bytes = self._spare_bytes
-        self._disk.fsync_dir(self.directory)
+        self._sync_directory()
 
     def write(self, segment: Segment, data: bytes, offset: int) -> None:
         """Put frames at ``offset``, allocating first when a cut or a restart gave the space back."""
@@ -187,14 +194,14 @@ class SegmentWriter:
 
     def sync(self, segment: Segment) -> None:
         """Make all of the segment's frames durable."""
-        sync_timed(self._lane, self._file_of(segment.file, segment).fdatasync)
+        sync_timed(self._lane, self._file_of(segment.file, segment).fdatasync, segment.path)
 
     def seal(self, segment: Segment, length: int) -> None:
         """The S frame has been written: make it durable, then give back the space behind it."""
         self.sync(segment)
         file = self._file_of(segment.file, segment)
         file.truncate(length)
-        file.fsync()
+        sync_or_die(file.fsync, segment.path)
         segment.allocated_bytes = length
 
     def cut(self, segment: Segment, offset: int, doomed: list[Segment]) -> None:
@@ -218,7 +225,7 @@ class SegmentWriter:
         file = self._file_of(segment.file, segment)
         file.truncate(segment.end)
         segment.allocated_bytes = segment.end
-        file.fsync()
+        sync_or_die(file.fsync, segment.path)
 
     def discard_spare(self) -> None:
         """Remove the spare at a clean stop."""
@@ -226,15 +233,18 @@ class SegmentWriter:
             self._spare.close()
             self._spare = None
             self._disk.unlink(f"{self.directory}/{SPARE_NAME}")
-            self._disk.fsync_dir(self.directory)
+            self._sync_directory()
 
     def _remove(self, segment: Segment) -> None:
         if self._disk.exists(segment.path):
             self._disk.unlink(segment.path)
-            self._disk.fsync_dir(self.directory)
+            self._sync_directory()
         if segment.file is not None:
             segment.file.close()
             segment.file = None
+
+    def _sync_directory(self) -> None:
+        sync_or_die(lambda: self._disk.fsync_dir(self.directory), self.directory)
 
     def _file_of(self, file: File | None, segment: Segment) -> File:
         assert file is not None, f"segment {segment.number} is used before it was started"

@@ -189,6 +189,6 @@ def _refuse_orphans(disk: Disk, directory: str) -> None:
             orphan = "raft/hardstate"
     if orphan:
         raise IdentityError(
-            f"{directory}: holds {orphan} but no IDENTITY; put IDENTITY back from a backup, or move the directory away and "
-            "join under a new node id"
+            f"{directory}: holds {orphan} but no IDENTITY; put IDENTITY back from a backup, or move the directory away "
+            "and join under a new node id"
         )

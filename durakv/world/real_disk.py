@@ -1,7 +1,7 @@
 """The kernel's file system, and the log thread.
 
-Rule: the only place in durakv that touches files. One daemon thread runs the jobs of the lane in order; everything else runs
-on the caller's thread. It must not know what the bytes mean.
+Rule: the only place in durakv that touches files. One daemon thread runs the jobs of the lane in order; everything
+else runs on the caller's thread. It must not know what the bytes mean.
 """
 
 from __future__ import annotations
@@ -99,11 +99,12 @@ class RealDisk:
 
     def __init__(
         self,
-        call_threadsafe: Callable[[Callable[[], None]], None],
+        call_threadsafe: Callable[[Callable[[], None]], object],
         on_bug: Callable[[BaseException], None] | None = None,
     ) -> None:
         """``on_bug(error)`` hears, on the loop thread, of a job that failed with anything but OSError and must stop the
-        node; without it the exception is raised there."""
+        node; without it the exception is raised there.
+        """
         self._call_threadsafe = call_threadsafe
         self._on_bug = on_bug
         self._queue: SimpleQueue[tuple[Job, Done] | None] = SimpleQueue()

@@ -5,9 +5,8 @@ import struct
 import zlib
 from collections import deque
 
-from raft import Config, HardState, Membership, MemoryLog, Message, Raft, Ready, Role, SnapshotMeta, bootstrap
-from raft import codec
-from raft.invariants import InvariantViolation, Invariants
+from raft import Config, HardState, Membership, MemoryLog, Message, Raft, Ready, Role, SnapshotMeta, bootstrap, codec
+from raft.invariants import Invariants, InvariantViolation
 from raft.messages import StorageAppendDone
 from raft.types import EntryKind
 
@@ -107,9 +106,10 @@ class Server:
 class Cluster:
     """See the module text. Messages wait in `wire` until deliver() or settle()."""
 
-    def __init__(self, voters=(1, 2, 3), learners=(), seed=1, **settings) -> None:
+    def __init__(self, voters=(1, 2, 3), learners=(), seed=1, trim_entries=1, **settings) -> None:
         self.settings = {"election_ticks": 10, "heartbeat_ticks": 2, "snapshot_chunk_bytes": 64, **settings}
         self.seed = seed
+        self.trim_entries = trim_entries
         self.invariants = Invariants()
         self.servers: dict[int, Server] = {}
         self.wire: list[tuple[int, int, bytes]] = []
@@ -119,7 +119,6 @@ class Cluster:
         self.digests: dict[int, int] = {}
         self.sent: list[Message] = []
         self.now_ns = 0
-        # Test hooks: report durable before it is, as a broken driver or a broken core would.
         membership = Membership(voters, (), learners)
         for node in membership.members():
             server = self.add(node, start=False)
@@ -150,6 +149,7 @@ class Cluster:
         config = Config(node, **self.settings)
         dice = Dice(self.seed * 1000003 + node * 101 + server.boots)
         server.core = Raft(config, server.written.log, dice, server.durable.hard_state, applied=server.app.index)
+        server.core.log.trim_entries = self.trim_entries
         server.core.applied_to(server.app.index)
         self.invariants.note_started(server.core)
         self.check(node)
@@ -295,10 +295,7 @@ class Cluster:
         server = self.servers[node]
         core = server.alive()
         index = server.app.index
-        membership = Membership()
-        for at, value in core.conf:
-            if at <= index:
-                membership = value
+        membership = core.membership_at(index)
         data = server.app.save()
         if server.durable.log.last_index() < index:
             raise AssertionError("a snapshot of what is not durable")

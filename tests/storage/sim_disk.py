@@ -1,8 +1,8 @@
 """A disk in memory that can lie, fail and lose power.
 
-Each file has what is durable and an ordered list of operations that are not yet; each directory likewise. ``after_crash``
-builds the disk a power cut could leave: data operations kept, dropped or torn by 512-byte sector in any combination, directory
-operations kept as a prefix (journalled), file names lost unless their directory was synced.
+Each file has what is durable and an ordered list of operations that are not yet; each directory likewise.
+``after_crash`` builds the disk a power cut could leave: data operations kept, dropped or torn by 512-byte sector in
+any combination, directory operations kept as a prefix (journalled), file names lost unless their directory was synced.
 """
 
 from __future__ import annotations
@@ -231,8 +231,8 @@ class SimDisk:
         left.free = self.free
         names = dict(self.durable_names)
         keep = {"all": len(self.pending_names), "none": 0}.get(mode)
-        for op in self.pending_names[: rng.randint(0, len(self.pending_names)) if keep is None else keep]:
-            _link(names, op)
+        for change in self.pending_names[: rng.randint(0, len(self.pending_names)) if keep is None else keep]:
+            _link(names, change)
         for path, inode in names.items():
             copy = Inode()
             copy.durable = bytearray(inode.durable)

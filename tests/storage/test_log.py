@@ -321,7 +321,7 @@ def test_log_behaves_as_a_list(steps: list[tuple[str, int, int]]) -> None:
             batch = [normal(keep + 1 + at, term, size) for at in range(count)]
             model[keep:] = batch
             asked.append(len(asked))
-            done = lambda error, number=asked[-1]: heard.append(number if error is None else -1)  # noqa: E731
+            done = lambda error, number=asked[-1]: heard.append(number if error is None else -1)
             if what == "inline":
                 node.log.append_inline(batch, done)
             else:
@@ -341,9 +341,7 @@ def test_log_behaves_as_a_list(steps: list[tuple[str, int, int]]) -> None:
             node.settle()
             if a == 0 and len(asked) % 2:
                 assert node.close() == [None]
-            node = Node(
-                node.disk.after_crash("all"), options=LogOptions(cache_bytes=2000, batch_bytes_max=3000)
-            )
+            node = Node(node.disk.after_crash("all"), options=LogOptions(cache_bytes=2000, batch_bytes_max=3000))
             node.log.set_committed(committed)
         assert node.log.last_index() == len(model)
         assert node.log.first_index() == 1

@@ -6,6 +6,7 @@ import pytest
 
 from durakv.storage.errors import CorruptionError, IdentityError, RecoveryRefused, StorageError
 from durakv.storage.log import LogOptions
+from durakv.storage.record import PAYLOAD, FrameBuilder
 from durakv.storage.recovery import Outcome, RecoveredLog, recover_log
 
 from .sim_disk import SimDisk
@@ -89,7 +90,9 @@ def test_a_flip_in_the_unproven_last_batch_costs_only_that_batch() -> None:
         assert recovered.verdict.outcome is Outcome.TORN_TAIL
         assert (last(recovered), recovered.verdict.offset) == (1, begin)
         assert hurt.snapshot()[recovered.quarantined] == bytes(
-            disk.names[path].data[begin : bit // 8] + hurt_byte(disk, path, bit) + disk.names[path].data[bit // 8 + 1 : end]
+            disk.names[path].data[begin : bit // 8]
+            + hurt_byte(disk, path, bit)
+            + disk.names[path].data[bit // 8 + 1 : end]
         )
 
 
@@ -155,7 +158,7 @@ def test_truncated_files() -> None:
                 recover(hurt)
             continue
         whole = sum(1 for start in starts[1:5] if size >= start)
-        assert last(recover(hurt.after_crash("all"))) == whole if size else True
+        assert last(recover(hurt)) == whole
         hurt = disk.after_crash("all")
         del hurt.names[path].data[size:]
         if whole < 3:
@@ -186,7 +189,7 @@ def test_stale_frames_of_another_life_of_the_segment_are_not_believed() -> None:
     ours, theirs = disk.names[path].data, other.names[path].data
     header = bytes(ours[:256])
     salt_at = header.find(b"salt=") + 5
-    assert header[salt_at : salt_at + 8] == bytes(theirs[salt_at : salt_at + 8]), "same dice, same salt: make them differ"
+    assert header[salt_at : salt_at + 8] == bytes(theirs[salt_at : salt_at + 8]), "same dice, same salt"
     changed = SimDisk()
     changed.calls = 12345
     third = Node(changed, segment_bytes=1 << 20)
@@ -222,7 +225,7 @@ def test_a_hole_between_segments_and_a_lost_newest_segment() -> None:
         recover(lost, hint)
     sealed = disk.after_crash("all")
     del sealed.names[paths[1]].data[-60:]
-    with pytest.raises(RecoveryRefused, match="but segment .* follows"):
+    with pytest.raises(RecoveryRefused, match=r"but segment .* follows"):
         recover(sealed)
     unsealed = disk.after_crash("all")
     del unsealed.names[paths[1]].data[-169:]
@@ -242,7 +245,8 @@ def test_refusal_names_the_choices_and_the_exit_code() -> None:
         recover(disk)
     text = str(caught.value)
     assert caught.value.exit_code == 70
-    for part in ("durakv-cli verify /d --deep", "durakv-cli repair /d --from-peer", "truncate /d --after 0 --yes-lose-data"):
+    choices = ("verify /d --deep", "repair /d --from-peer", "truncate /d --after 0 --yes-lose-data")
+    for part in (f"durakv-cli {choice}" for choice in choices):
         assert part in text
     assert "\n" not in text
 
@@ -302,3 +306,17 @@ def test_repair_is_idempotent_and_keeps_the_evidence() -> None:
 def test_storage_errors_are_one_line_each() -> None:
     assert issubclass(RecoveryRefused, StorageError)
     assert "\n" not in str(CorruptionError("/d/x", 3, "why"))
+
+
+def test_a_frame_of_another_history_does_not_continue_the_chain() -> None:
+    disk = one_big_batch(2)
+    path = segment_paths(disk)[0]
+    data = disk.names[path].data
+    at = offset_of(disk, path, 2)
+    salt = int(data[data.find(b"salt=") + 5 :][:8], 16)
+    builder = FrameBuilder(1, salt, at, 0xBAD)
+    builder.add_entry(PAYLOAD, 2, 1, 0, normal(2, 1, 600).data, 1)
+    data[at : at + 728] = builder.take()
+    recovered = recover(disk)
+    assert (last(recovered), recovered.verdict.outcome) == (1, Outcome.TORN_TAIL)
+    assert "does not follow" in recovered.verdict.detail

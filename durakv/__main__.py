@@ -1,0 +1,25 @@
+"""The ``durakv`` program: routes its arguments, nothing else.
+
+``server`` goes straight to the composition root with its raw arguments, because ``--directive value`` flags are
+redis.conf directives, not click options, and because a server should not load a terminal library.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the program with ``argv`` (default: the process's arguments); exits the process."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] == "server":
+        from durakv.app import run_server
+
+        sys.exit(run_server(arguments[1:]))
+    from durakv.cli.program import program
+
+    program.main(args=arguments, prog_name="durakv")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""A local cluster's directory: ``cluster.json``, and one directory per node with its ``durakv.conf``, log and data.
+
+Rule: the only reader and writer of ``cluster.json`` and of generated ``durakv.conf`` files. Knows nothing of processes
+beyond the two numbers that identify one (pid and start time), and nothing of the network.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+CLUSTER_FILE: Final = "cluster.json"
+LOCK_FILE: Final = "cluster.lock"
+FORMAT: Final = 1
+PEER_PORT_OFFSET: Final = 10_000
+HOST: Final = "127.0.0.1"
+
+
+class LayoutError(Exception):
+    """The directory is not what the command needs; the text names the fix."""
+
+
+class Node:
+    """One member on this machine. ``pid`` 0 means it was not started, or was stopped, by this program.
+
+    ``started`` is the process's start time in clock ticks since boot: with the pid it names one process for good.
+    ``joining`` stays true until an added node has become a voter; only until then may it start without a history.
+    """
+
+    __slots__ = ("joining", "node_id", "peer_port", "pid", "port", "started")
+
+    def __init__(
+        self, node_id: int, port: int, peer_port: int, *, pid: int = 0, started: int = 0, joining: bool = False
+    ) -> None:
+        self.node_id = node_id
+        self.port = port
+        self.peer_port = peer_port
+        self.pid = pid
+        self.started = started
+        self.joining = joining
+
+    @property
+    def name(self) -> str:
+        """``n3``: the node's directory and how messages speak of it."""
+        return f"n{self.node_id}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The node's object in ``cluster.json``."""
+        return {
+            "id": self.node_id,
+            "host": HOST,
+            "port": self.port,
+            "peer_port": self.peer_port,
+            "pid": self.pid,
+            "started": self.started,
+            "joining": self.joining,
+        }
+
+
+class Cluster:
+    """What ``cluster.json`` says. ``bootstrapped`` is False from creation until every node has its first entry."""
+
+    def __init__(
+        self, root: Path, nodes: list[Node], directives: Sequence[str], *, cluster_id: str = "", next_id: int = 0,
+        bootstrapped: bool = False,
+    ) -> None:  # fmt: skip
+        self.root = root
+        self.nodes = nodes
+        self.directives = list(directives)
+        self.cluster_id = cluster_id
+        self.next_id = next_id or max((node.node_id for node in nodes), default=0) + 1
+        self.bootstrapped = bootstrapped
+
+    def node(self, node_id: int) -> Node:
+        """The node of that id. Raises LayoutError naming those that exist."""
+        for node in self.nodes:
+            if node.node_id == node_id:
+                return node
+        known = ", ".join(str(node.node_id) for node in self.nodes)
+        raise LayoutError(f"there is no node {node_id} in {self.root}; choose one of {known}")
+
+    def home(self, node: Node) -> Path:
+        """The node's directory."""
+        return self.root / node.name
+
+    def data_dir(self, node: Node) -> Path:
+        """Where the node's server keeps its data."""
+        return self.home(node) / "data"
+
+    def log_file(self, node: Node) -> Path:
+        """Where the node's output goes."""
+        return self.home(node) / "durakv.log"
+
+    def conf_file(self, node: Node) -> Path:
+        """The node's configuration."""
+        return self.home(node) / "durakv.conf"
+
+    def save(self) -> None:
+        """Replace ``cluster.json`` in one step."""
+        document = {
+            "format": FORMAT,
+            "cluster_id": self.cluster_id,
+            "bootstrapped": self.bootstrapped,
+            "next_id": self.next_id,
+            "directives": self.directives,
+            "nodes": [node.as_json() for node in self.nodes],
+        }
+        temporary = self.root / (CLUSTER_FILE + ".new")
+        temporary.write_text(json.dumps(document, indent=1) + "\n")
+        temporary.replace(self.root / CLUSTER_FILE)
+
+    def write_conf(self, node: Node) -> None:
+        """Create the node's directory and its configuration."""
+        self.home(node).mkdir(parents=True, exist_ok=True)
+        self.conf_file(node).write_text(conf_text(self, node))
+
+
+def conf_text(cluster: Cluster, node: Node) -> str:
+    """The text of a node's ``durakv.conf``; directives given to ``cluster up`` come last and so win."""
+    lines = [
+        "# Written by `durakv cluster`. Edit freely: it is only written when the node is created.",
+        f"port {node.port}",
+        f"peer-port {node.peer_port}",
+        f"bind {HOST}",
+        f"dir {quoted(str(cluster.data_dir(node)))}",
+    ]
+    if node.joining:
+        lines += [f"cluster-id {cluster.cluster_id}", f"node-id {node.node_id}"]
+    return "\n".join([*lines, *cluster.directives]) + "\n"
+
+
+def quoted(value: str) -> str:
+    """A value as one word of a configuration file."""
+    if value and not any(c.isspace() or c in "\"'\\#" for c in value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def directive_lines(words: Sequence[str]) -> list[str]:
+    """``--name value ...`` flags as configuration lines. Raises LayoutError for words before the first flag."""
+    lines: list[list[str]] = []
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            name, separator, value = word[2:].partition("=")
+            lines.append([name, quoted(value)] if separator else [name])
+        elif not lines:
+            raise LayoutError(f"{word!r} is not a directive; write `-- --name value`, for example `-- --maxmemory 1gb`")
+        else:
+            lines[-1].append(quoted(word))
+    for line in lines:
+        if len(line) == 1:
+            raise LayoutError(f"directive --{line[0]} has no value; write `-- --{line[0]} VALUE`")
+    return [" ".join(line) for line in lines]
+
+
+def plan(root: Path, count: int, base_port: int, directives: Sequence[str]) -> Cluster:
+    """A cluster that does not exist yet: ``count`` nodes on consecutive ports."""
+    if base_port + count - 1 + PEER_PORT_OFFSET > 65535:
+        top = 65535 - PEER_PORT_OFFSET - count + 1
+        raise LayoutError(f"--base-port {base_port} is too high: peers use the port + 10000; choose at most {top}")
+    nodes = [Node(n, base_port + n - 1, base_port + n - 1 + PEER_PORT_OFFSET) for n in range(1, count + 1)]
+    return Cluster(root, nodes, directives)
+
+
+def exists(root: Path) -> bool:
+    """Whether the directory holds a cluster made by this program."""
+    return (root / CLUSTER_FILE).exists()
+
+
+def load(root: Path) -> Cluster:
+    """Read ``cluster.json``. Raises LayoutError when it is absent, damaged or of another format."""
+    path = root / CLUSTER_FILE
+    try:
+        document = json.loads(path.read_text())
+        if document["format"] != FORMAT:
+            raise LayoutError(f"{path} has format {document['format']}, not {FORMAT}; use the durakv that wrote it")
+        nodes = [
+            Node(int(n["id"]), int(n["port"]), int(n["peer_port"]), pid=int(n["pid"]), started=int(n["started"]),
+                 joining=bool(n["joining"]))
+            for n in document["nodes"]
+        ]  # fmt: skip
+        return Cluster(
+            root,
+            nodes,
+            [str(line) for line in document["directives"]],
+            cluster_id=str(document["cluster_id"]),
+            next_id=int(document["next_id"]),
+            bootstrapped=bool(document["bootstrapped"]),
+        )
+    except FileNotFoundError:
+        raise LayoutError(f"{root} holds no cluster; create one with `durakv cluster up --dir {root}`") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise LayoutError(f"{path} is damaged ({error}); restore it, or move {root} away and start afresh") from error
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold the directory against other ``durakv cluster`` commands that change it."""
+    descriptor = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LayoutError(f"another `durakv cluster` command is changing {root}; wait for it to end") from None
+        yield
+    finally:
+        os.close(descriptor)

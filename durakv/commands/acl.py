@@ -1,0 +1,246 @@
+"""ACL: users and their permissions on this node.
+
+Rule: rules are interpreted by durakv/acl only; this words the answers and closes the connections of deleted users.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from durakv.acl.denials import Denial
+from durakv.acl.selector import CommandFacts, CommandIndex, Selector
+from durakv.commands.connection import answer_and_close
+from durakv.commands.context import LocalContext
+from durakv.commands.glob import glob_match
+from durakv.commands.local_text import bad_subcommand, help_reply, integer, text
+from durakv.commands.spec import CATEGORIES, CATEGORY_NAMES, FLAGS, Argv, Commands
+from durakv.resp.errors import CommandError, wrong_arity
+from durakv.resp.types import OK, Map, Reply, SetReply
+
+if TYPE_CHECKING:
+    from durakv.acl.users import User
+    from durakv.commands.session import Session
+    from durakv.commands.table import Table
+
+COMMANDS: Final = Commands("server")
+
+NO_ACL_FILE: Final = (
+    "ERR This instance is not configured to use an ACL file. You may want to specify users via the ACL SETUSER command "
+    "and then issue a CONFIG REWRITE (assuming you have a configuration file set) in order to store users in the "
+    "configuration."
+)
+_GENPASS_BITS_MAX: Final = 4096
+_LOG_DEFAULT: Final = 10
+
+
+def command_index(table: Table) -> CommandIndex:
+    """What permissions need to know of every command; build it once and give it to Acl."""
+    facts = [
+        CommandFacts(
+            row.name,
+            frozenset(name for name, bit in CATEGORIES.items() if row.categories & bit),
+            tuple(row.specs),
+            row.declaration.key_positions,
+            no_auth=bool(row.flags & FLAGS["no_auth"]),
+        )
+        for row in table.all
+    ]
+    return CommandIndex(facts, CATEGORY_NAMES, glob_match)
+
+
+@COMMANDS.local("ACL|WHOAMI", arity=2, since="6.0.0", summary="The user of the connection.",
+                flags="noscript loading stale")  # fmt: skip
+def acl_whoami(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: bulk string."""
+    return None if ctx.session.user is None else ctx.session.user.name
+
+
+@COMMANDS.local("ACL|USERS", arity=2, since="6.0.0", summary="Names of all users.",
+                flags="admin noscript loading stale")  # fmt: skip
+def acl_users(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: array in byte order."""
+    return sorted(ctx.node.acl.users)
+
+
+@COMMANDS.local("ACL|LIST", arity=2, since="6.0.0", summary="All users with their rules.",
+                flags="admin noscript loading stale")  # fmt: skip
+def acl_list(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: array of ``user <name> <rules>``."""
+    users = ctx.node.acl.users
+    return [b"user " + name + b" " + users[name].text() for name in sorted(users)]
+
+
+@COMMANDS.local("ACL|GETUSER", arity=3, since="6.0.0", summary="One user's rules, taken apart.",
+                flags="admin noscript loading stale")  # fmt: skip
+def acl_getuser(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: map, null for an unknown user. Source: acl.c aclCommand()."""
+    user = ctx.node.acl.users.get(argv[2])
+    if user is None:
+        return None
+    flags: list[Reply] = list(user.flags())
+    more: list[Reply] = [Map(_selector(selector)) for selector in user.selectors[1:]]
+    return Map([
+        b"flags", SetReply(flags), b"passwords", list(user.passwords), *_selector(user.selectors[0]),
+        b"selectors", more,
+    ])  # fmt: skip
+
+
+def _selector(selector: Selector) -> list[Reply]:
+    return [
+        b"commands", selector.command_text().encode(), b"keys", selector.key_text(), b"channels",
+        selector.channel_text(),
+    ]  # fmt: skip
+
+
+@COMMANDS.local("ACL|SETUSER", arity=-3, since="6.0.0", summary="Creates or changes a user.",
+                flags="admin noscript loading stale",
+                tips="request_policy:all_nodes response_policy:all_succeeded")  # fmt: skip
+def acl_setuser(ctx: LocalContext, argv: Argv) -> Reply:
+    """All rules or none. Source: acl.c aclCommand()."""
+    if any(letter in b" \t\n\v\f\r\0" for letter in argv[2]):
+        raise CommandError("ERR Usernames can't contain spaces or null characters")
+    user = ctx.node.acl.set_user(argv[2], argv[3:])
+    close = [s for s in ctx.node.clients.values() if s.user is user and not _may_listen(s, user)]
+    return _close_all(ctx, close, OK)
+
+
+def _may_listen(s: Session, user: User) -> bool:
+    """Whether the user's rules still cover what a session has subscribed to."""
+    for channels, pattern in ((s.channels, False), (s.shard_channels, False), (s.patterns, True)):
+        for channel in channels:
+            if not any(selector.channel_allowed(channel, pattern=pattern) for selector in user.selectors):
+                return False
+    return True
+
+
+@COMMANDS.local("ACL|DELUSER", arity=-3, since="6.0.0",
+                summary="Deletes users and closes their connections.",
+                flags="admin noscript loading stale",
+                tips="request_policy:all_nodes response_policy:all_succeeded")  # fmt: skip
+def acl_deluser(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: how many existed. Source: acl.c aclCommand()."""
+    acl = ctx.node.acl
+    if acl.default.name in argv[2:]:
+        raise CommandError("ERR The 'default' user cannot be removed")
+    gone = [user for user in (acl.delete_user(name) for name in argv[2:]) if user is not None]
+    close = [s for s in ctx.node.clients.values() if s.user is not None and s.user.deleted]
+    return _close_all(ctx, close, len(gone))
+
+
+def _close_all(ctx: LocalContext, sessions: list[Session], reply: Reply) -> Reply:
+    me = False
+    for s in sessions:
+        if s is ctx.session:
+            me = True
+        elif s.sink is not None:
+            s.sink.kill()
+    return answer_and_close(ctx, reply) if me else reply
+
+
+@COMMANDS.local("ACL|CAT", arity=-2, since="6.0.0", summary="Categories, or the commands of one.",
+                flags="noscript loading stale")  # fmt: skip
+def acl_cat(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: array of names."""
+    if len(argv) > 3:
+        raise bad_subcommand(argv)
+    if len(argv) == 2:
+        return [name.encode() for name in CATEGORY_NAMES]
+    category = text(argv[2]).lower()
+    if category not in CATEGORIES:
+        raise CommandError(f"ERR Unknown category '{text(argv[2])[:128]}'")
+    return [name.encode() for name in ctx.node.acl.index.in_category(category)]
+
+
+@COMMANDS.local("ACL|GENPASS", arity=-2, since="6.0.0", summary="An unpredictable password.",
+                flags="noscript loading stale")  # fmt: skip
+def acl_genpass(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: hex digits, 64 unless told. Source: acl.c aclCommand()."""
+    if len(argv) > 3:
+        raise bad_subcommand(argv)
+    bits = integer(argv[2]) if len(argv) == 3 else 256
+    if not 0 < bits <= _GENPASS_BITS_MAX:
+        raise CommandError(
+            "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to "
+            f"{_GENPASS_BITS_MAX}"
+        )
+    return ctx.node.acl.genpass(bits)
+
+
+@COMMANDS.local("ACL|DRYRUN", arity=-4, since="7.0.0",
+                summary="Whether a user may run a command, without running it.",
+                flags="admin noscript loading stale")  # fmt: skip
+def acl_dryrun(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: +OK, or the refusal as a bulk string. Source: acl.c aclCommand()."""
+    user = ctx.node.acl.users.get(argv[2])
+    if user is None:
+        raise CommandError(f"ERR User '{text(argv[2])}' not found")
+    inner = argv[3:]
+    row = ctx.node.table.lookup(inner[0])
+    if row is not None and row.subs is not None and len(inner) > 1:
+        row = row.subs.get(inner[1].upper())
+    if row is None:
+        raise CommandError(f"ERR Command '{text(inner[0])}' not found")
+    if not row.argc_min <= len(inner) <= row.argc_max:
+        raise wrong_arity(row.name)
+    denied = user.judge(ctx.node.acl.index.facts[row.name], inner, verbose=True)
+    return OK if denied is None else denied.text.removeprefix("NOPERM ").encode("utf-8", "surrogateescape")
+
+
+@COMMANDS.local("ACL|LOG", arity=-2, since="6.0.0", summary="Refused requests and logins, newest first.",
+                flags="admin noscript loading stale")  # fmt: skip
+def acl_log(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: array of maps; RESET empties it. Source: acl.c aclCommand()."""
+    log = ctx.node.acl.denials
+    if len(argv) > 3:
+        raise bad_subcommand(argv)
+    count = _LOG_DEFAULT
+    if len(argv) == 3:
+        if argv[2].upper() == b"RESET":
+            log.clear()
+            return OK
+        count = max(0, integer(argv[2]))
+    now_ms = ctx.node.clock.wall_ms()
+    return [_denial(entry, now_ms) for entry in log.entries[:count]]
+
+
+def _denial(entry: Denial, now_ms: int) -> Reply:
+    return Map([
+        b"count", entry.count, b"reason", entry.reason.encode(), b"context", entry.context.encode(),
+        b"object", entry.refused, b"username", entry.username,
+        b"age-seconds", max(0, now_ms - entry.updated_ms) / 1000, b"client-info", entry.client,
+        b"entry-id", entry.entry_id, b"timestamp-created", entry.created_ms,
+        b"timestamp-last-updated", entry.updated_ms,
+    ])  # fmt: skip
+
+
+@COMMANDS.local("ACL|LOAD", arity=2, since="6.0.0", summary="Refused: ACL files are not read yet.",
+                flags="admin noscript loading stale")  # fmt: skip
+def acl_load(ctx: LocalContext, argv: Argv) -> Reply:
+    """Always refused, as by a Valkey without aclfile."""
+    raise CommandError(NO_ACL_FILE)
+
+
+@COMMANDS.local("ACL|SAVE", arity=2, since="6.0.0", summary="Refused: ACL files are not written yet.",
+                flags="admin noscript loading stale",
+                tips="request_policy:all_nodes response_policy:all_succeeded")  # fmt: skip
+def acl_save(ctx: LocalContext, argv: Argv) -> Reply:
+    """Always refused, as by a Valkey without aclfile."""
+    raise CommandError(NO_ACL_FILE)
+
+
+@COMMANDS.local("ACL|HELP", arity=2, since="6.0.0", summary="Lists the subcommands.",
+                flags="loading stale")  # fmt: skip
+def acl_help(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: array of simple strings."""
+    return help_reply(argv, [
+        ("CAT [<category>]", "Categories, or the commands of one."),
+        ("DELUSER <username> [<username> ...]", "Delete users and close their connections."),
+        ("DRYRUN <username> <command> [<arg> ...]", "Whether a user may run a command."),
+        ("GENPASS [<bits>]", "An unpredictable password."),
+        ("GETUSER <username>", "One user's rules, taken apart."),
+        ("LIST", "All users with their rules."),
+        ("LOG [<count> | RESET]", "Refused requests and logins."),
+        ("SETUSER <username> <rule> [<rule> ...]", "Create or change a user."),
+        ("USERS", "Names of all users."),
+        ("WHOAMI", "The user of this connection."),
+    ])  # fmt: skip

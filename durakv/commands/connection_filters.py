@@ -1,0 +1,173 @@
+"""Which clients CLIENT LIST and CLIENT KILL mean, and the line that describes one.
+
+Rule: reads sessions, changes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from durakv.commands.local_text import integer, text
+from durakv.commands.session import Session
+from durakv.resp.errors import SYNTAX, CommandError
+
+_TYPES: Final = {"normal": "normal", "master": "master", "primary": "master", "slave": "slave", "replica": "slave",
+                 "pubsub": "pubsub"}  # fmt: skip
+_FLAG_LETTERS: Final = "AbBcdDegiIMNOPrRStTuUx"
+_TEXT_OPTIONS: Final = ("ADDR", "LADDR", "IP", "NAME", "LIB-NAME", "LIB-VER")
+
+Test = Callable[[Session], bool]
+
+
+class ClientFilter:
+    """The options of one call. ``matches`` is the conjunction; ``skip_me`` is set when SKIPME was given."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self.tests: list[Test] = []
+        self.skip_me: bool | None = None
+
+    def parse(self, argv: list[bytes], start: int, users: dict[bytes, object]) -> None:
+        """Read ``option value`` pairs; ID and NOT-ID take several values. Raises CommandError."""
+        at = start
+        while at < len(argv):
+            option = text(argv[at]).upper()
+            if at + 1 >= len(argv):
+                raise CommandError(SYNTAX)
+            if option in ("ID", "NOT-ID"):
+                at = self._ids(argv, at + 1, negate=option == "NOT-ID")
+                continue
+            value = argv[at + 1]
+            if option == "SKIPME":
+                if value.upper() not in (b"YES", b"NO"):
+                    raise CommandError(SYNTAX)
+                self.skip_me = value.upper() == b"YES"
+            else:
+                negate = option.startswith("NOT-")
+                self._add(self._test(option.removeprefix("NOT-"), value, users), negate=negate)
+            at += 2
+
+    def matches(self, s: Session) -> bool:
+        """Whether every test holds."""
+        return all(test(s) for test in self.tests)
+
+    def _add(self, test: Test, *, negate: bool) -> None:
+        if negate:
+            self.tests.append(lambda s: not test(s))
+        else:
+            self.tests.append(test)
+
+    def _ids(self, argv: list[bytes], start: int, *, negate: bool) -> int:
+        ids: dict[int, None] = {}
+        at = start
+        while at < len(argv) and (at == start or argv[at].isdigit()):
+            value = integer(argv[at], "ERR Invalid client ID")
+            if value < 1:
+                raise CommandError("ERR client-id should be greater than 0")
+            ids[value] = None
+            at += 1
+        self._add(lambda s: s.id in ids, negate=negate)
+        return at
+
+    def _test(self, option: str, value: bytes, users: dict[bytes, object]) -> Test:
+        if option in _TEXT_OPTIONS:
+            return _text_test(option, value)
+        if option == "TYPE":
+            kind = _TYPES.get(text(value).lower())
+            if kind is None:
+                raise CommandError(f"ERR Unknown client type '{text(value)}'")
+            return lambda s: client_type(s) == kind
+        if option == "USER":
+            if value not in users:
+                raise CommandError(f"ERR No such user '{text(value)}'")
+            return lambda s: s.user is not None and s.user.name == value
+        if option == "MAXAGE":
+            age_s = integer(value, "ERR maxage is not an integer or out of range")
+            if age_s <= 0:
+                raise CommandError("ERR maxage should be greater than 0")
+            return lambda s: (self.now_ms - s.created_ms) // 1000 >= age_s
+        if option == "IDLE":
+            idle_s = integer(value, "ERR idle is not an integer or out of range")
+            if idle_s <= 0:
+                raise CommandError("ERR idle should be greater than 0")
+            return lambda s: (self.now_ms - s.last_ms) // 1000 >= idle_s
+        if option == "DB":
+            db = integer(value, "ERR DB number is not an integer or out of range")
+            return lambda s: s.db == db
+        if option == "FLAGS":
+            letters = text(value)
+            unknown = [letter for letter in letters if letter not in _FLAG_LETTERS]
+            if not letters or unknown:
+                raise CommandError(f"ERR Unknown flags found in the provided filter: {''.join(unknown)}")
+            return lambda s: all(letter in client_flags(s) for letter in letters)
+        if option == "CAPA":
+            # No capability of a client changes how durakv treats it, so none is recorded.
+            return _never
+        raise CommandError(SYNTAX)
+
+
+def _never(s: Session) -> bool:
+    return False
+
+
+def _text_test(option: str, value: bytes) -> Test:
+    shown = text(value)
+    if option == "ADDR":
+        return lambda s: s.address == shown
+    if option == "LADDR":
+        return lambda s: s.local_address == shown
+    if option == "IP":
+        return lambda s: s.address.rpartition(":")[0] == shown
+    if option == "NAME":
+        return lambda s: s.name == value
+    if option == "LIB-NAME":
+        return lambda s: s.lib_name == value
+    return lambda s: s.lib_ver == value
+
+
+def client_type(s: Session) -> str:
+    """``pubsub`` for subscribers, else ``normal``: peers are not clients here."""
+    return "pubsub" if s.in_pubsub() else "normal"
+
+
+def client_flags(s: Session) -> str:
+    """The letters of CLIENT LIST's ``flags``."""
+    letters = ""
+    if s.monitor:
+        letters += "O"
+    if s.in_pubsub():
+        letters += "P"
+    if s.multi is not None:
+        letters += "x"
+    if s.blocked:
+        letters += "b"
+    if s.closing:
+        letters += "c"
+    if s.readonly:
+        letters += "r"
+    if s.no_evict:
+        letters += "e"
+    if s.no_touch:
+        letters += "T"
+    return letters or "N"
+
+
+def client_line(s: Session, now_ms: int) -> str:
+    """One line of CLIENT LIST without its newline, Valkey's fields in Valkey's order."""
+    queued = 0
+    if s.multi is not None:
+        queued = sum(len(arg) for _, argv in s.multi for arg in argv)
+    user = text(s.user.name) if s.user is not None else "(superuser)"
+    fields: list[tuple[str, object]] = [
+        ("id", s.id), ("addr", s.address), ("laddr", s.local_address), ("fd", -1), ("name", text(s.name)),
+        ("age", max(0, now_ms - s.created_ms) // 1000), ("idle", max(0, now_ms - s.last_ms) // 1000),
+        ("flags", client_flags(s)), ("capa", ""), ("db", s.db), ("sub", len(s.channels)), ("psub", len(s.patterns)),
+        ("ssub", len(s.shard_channels)), ("multi", -1 if s.multi is None else len(s.multi)),
+        ("watch", len(s.watched)), ("qbuf", 0), ("qbuf-free", 0), ("argv-mem", 0), ("multi-mem", queued), ("rbs", 0),
+        ("rbp", 0), ("obl", 0), ("oll", len(s.out)), ("omem", s.out_bytes), ("tot-mem", s.out_bytes + queued),
+        ("events", "r"), ("cmd", s.last_command or "NULL"), ("user", user), ("redir", -1), ("resp", s.protocol),
+        ("lib-name", text(s.lib_name)), ("lib-ver", text(s.lib_ver)), ("tot-net-in", s.bytes_in),
+        ("tot-net-out", s.bytes_out), ("tot-cmds", s.commands),
+    ]  # fmt: skip
+    return " ".join(f"{name}={value}" for name, value in fields)

@@ -1,0 +1,285 @@
+"""Commands about the node as a whole: time, role, stopping, replication, saving, monitoring.
+
+Rule: the log is always durable, so commands that would save data only say so; commands that would change who follows
+whom are refused with the command that does it here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from durakv.commands import server_config, server_logs, server_memory
+from durakv.commands.context import LocalContext
+from durakv.commands.local_text import help_reply, integer, text, wire
+from durakv.commands.server_info import render_info
+from durakv.commands.spec import Argv, Commands
+from durakv.commands.version import COMPATIBLE_REDIS, COMPATIBLE_VALKEY, DURAKV
+from durakv.resp.errors import SYNTAX, CommandError
+from durakv.resp.types import NO_REPLY, OK, Reply, Simple, Verbatim
+
+if TYPE_CHECKING:
+    from durakv.commands.services import GroupView, Member
+
+COMMANDS: Final = Commands("server")
+# The commands of the group that live in files of their own.
+for _part in (server_config.COMMANDS, server_logs.COMMANDS, server_memory.COMMANDS):
+    COMMANDS.declarations.extend(_part.declarations)
+
+ALWAYS_SAVED: Final = b"Nothing to save: every acknowledged write is already in the durable log"
+NO_REPLICAOF: Final = (
+    "ERR REPLICAOF is not supported: a node follows the leader its group elects. Add nodes with CLUSTER ADDNODE, move "
+    "leadership with FAILOVER or CLUSTER TRANSFER"
+)
+NO_REPLICATION_LINK: Final = (
+    "ERR durakv replicates through its Raft log only; copy data out with SCAN and DUMP or durakv-cli export"
+)
+NO_MODULES: Final = "ERR durakv loads no modules"
+
+
+@COMMANDS.local("INFO", arity=-1, since="1.0.0", summary="Facts about the node, in sections.",
+                flags="loading stale", acl="dangerous",
+                tips="nondeterministic_output request_policy:all_shards response_policy:special")  # fmt: skip
+def info(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: verbatim text. Source: server.c infoCommand()."""
+    return Verbatim(wire(render_info(ctx.node, [text(name) for name in argv[1:]])))
+
+
+@COMMANDS.local("TIME", arity=1, since="2.6.0", summary="The node's clock.", flags="loading stale fast",
+                tips="nondeterministic_output")  # fmt: skip
+def time(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: [seconds, microseconds] as bulk strings."""
+    now_ms = ctx.node.clock.wall_ms()
+    return [b"%d" % (now_ms // 1000), b"%d" % (now_ms % 1000 * 1000)]
+
+
+@COMMANDS.local("ROLE", arity=1, since="2.8.12", summary="The replication role of the node.",
+                flags="noscript loading stale fast", acl="admin dangerous")  # fmt: skip
+def role(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply in Valkey's shapes; offsets are log indexes. Source: replication.c roleCommand()."""
+    view = ctx.node.group()
+    if view.role == "leader":
+        replicas: list[Reply] = [
+            [m.client_host.encode(), b"%d" % m.client_port, b"%d" % m.match_index]
+            for m in view.members
+            if m.node_id != view.node_id and not m.witness
+        ]
+        return [b"master", view.applied_index, replicas]
+    leader = leader_of(view)
+    if leader is None:
+        return [b"slave", b"", 0, b"connect", view.applied_index]
+    return [b"slave", leader.client_host.encode(), leader.client_port, b"connected", view.applied_index]
+
+
+def leader_of(view: GroupView) -> Member | None:
+    """The leading member, when this node knows one."""
+    for member in view.members:
+        if member.node_id == view.leader_id:
+            return member
+    return None
+
+
+# -- saving ----------------------------------------------------------------------------------------------------------
+
+
+@COMMANDS.local("LASTSAVE", arity=1, since="1.0.0", summary="When data was last saved.",
+                flags="loading stale fast", acl="admin dangerous", tips="nondeterministic_output")  # fmt: skip
+def lastsave(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: now, in Unix seconds; all acknowledged writes are on disk."""
+    return ctx.node.clock.wall_ms() // 1000
+
+
+@COMMANDS.local("SAVE", arity=1, since="1.0.0",
+                summary="Accepted; acknowledged writes are always durable.",
+                flags="no_async_loading admin noscript no_multi")  # fmt: skip
+def save(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: +OK, which is true before the call."""
+    return OK
+
+
+@COMMANDS.local("BGSAVE", arity=-1, since="1.0.0",
+                summary="Accepted; acknowledged writes are always durable.",
+                flags="no_async_loading admin noscript")  # fmt: skip
+def bgsave(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: a status that says so. Source: rdb.c bgsaveCommand() for the arguments."""
+    if len(argv) == 2 and argv[1].upper() == b"CANCEL":
+        raise CommandError("ERR Background saving is currently not in progress or scheduled")
+    if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
+        raise CommandError(SYNTAX)
+    return Simple(ALWAYS_SAVED)
+
+
+@COMMANDS.local("BGREWRITEAOF", arity=1, since="1.0.0",
+                summary="Accepted; the log is compacted by itself.",
+                flags="no_async_loading admin noscript")  # fmt: skip
+def bgrewriteaof(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: a status that says so."""
+    return Simple(ALWAYS_SAVED)
+
+
+@COMMANDS.local("SHUTDOWN", arity=-1, since="1.0.0", summary="Stops the node; a leader hands over first.",
+                flags="admin noscript loading stale no_multi allow_busy")  # fmt: skip
+def shutdown(ctx: LocalContext, argv: Argv) -> Reply:
+    """NOW and FORCE skip the hand-over. SAVE and NOSAVE change nothing. Source: db.c shutdownCommand()."""
+    words = [word.upper() for word in argv[1:]]
+    if any(word not in (b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT") for word in words):
+        raise CommandError(SYNTAX)
+    if (b"ABORT" in words and len(words) > 1) or (b"SAVE" in words and b"NOSAVE" in words):
+        raise CommandError(SYNTAX)
+    if b"ABORT" in words:
+        raise CommandError("ERR No shutdown in progress.")
+    now = b"NOW" in words or b"FORCE" in words
+    ctx.node.shutdown(transfer=not now, now=now)
+    return NO_REPLY
+
+
+# -- who leads -------------------------------------------------------------------------------------------------------
+
+
+@COMMANDS.local("FAILOVER", arity=-1, since="6.2.0", summary="Hands leadership to another voter.",
+                flags="admin noscript stale")  # fmt: skip
+def failover(ctx: LocalContext, argv: Argv) -> Reply:
+    """Source: replication.c failoverCommand(); TIMEOUT and FORCE are accepted, a hand-over is always safe here."""
+    host: bytes | None = None
+    port = 0
+    force = abort = False
+    limit_ms = 0
+    at = 1
+    while at < len(argv):
+        word = argv[at].upper()
+        if word == b"TO" and at + 2 < len(argv) and host is None:
+            host = argv[at + 1]
+            port = integer(argv[at + 2])
+            at += 3
+        elif word == b"TIMEOUT" and at + 1 < len(argv) and limit_ms == 0:
+            limit_ms = integer(argv[at + 1])
+            if limit_ms <= 0:
+                raise CommandError("ERR FAILOVER timeout must be greater than 0")
+            at += 2
+        elif word == b"FORCE":
+            force = True
+            at += 1
+        elif word == b"ABORT" and len(argv) == 2:
+            abort = True
+            at += 1
+        else:
+            raise CommandError(SYNTAX)
+    if abort:
+        raise CommandError("ERR No failover in progress.")
+    view = ctx.node.group()
+    if view.role != "leader":
+        raise CommandError("ERR FAILOVER is not valid when server is a replica.")
+    others = [m for m in view.members if m.node_id != view.node_id and not m.witness and not m.learner]
+    if not others:
+        raise CommandError("ERR FAILOVER requires connected replicas.")
+    if force and (host is None or not limit_ms):
+        raise CommandError("ERR FAILOVER with force option requires both a timeout and target HOST and IP.")
+    target = 0
+    if host is not None:
+        named = [m for m in others if m.client_host.encode() == host and m.client_port == port]
+        if not named:
+            raise CommandError("ERR FAILOVER target HOST and PORT is not a replica.")
+        target = named[0].node_id
+    ctx.node.transfer_leadership(target)
+    return OK
+
+
+@COMMANDS.local("REPLICAOF", arity=3, since="5.0.0", summary="Refused: groups elect their leader.",
+                flags="no_async_loading admin noscript stale")  # fmt: skip
+def replicaof(ctx: LocalContext, argv: Argv) -> Reply:
+    """NO ONE is accepted by a leader, which is what it asks for."""
+    if argv[1].upper() == b"NO" and argv[2].upper() == b"ONE" and ctx.node.group().role == "leader":
+        return OK
+    raise CommandError(NO_REPLICAOF)
+
+
+@COMMANDS.local("SLAVEOF", arity=3, since="1.0.0", summary="Refused: groups elect their leader.",
+                flags="no_async_loading admin noscript stale")  # fmt: skip
+def slaveof(ctx: LocalContext, argv: Argv) -> Reply:
+    """The old name of REPLICAOF."""
+    return replicaof(ctx, argv)
+
+
+@COMMANDS.local("REPLCONF", arity=-1, since="3.0.0", summary="Refused: no Valkey replication links.",
+                flags="admin noscript loading stale allow_busy")  # fmt: skip
+def replconf(ctx: LocalContext, argv: Argv) -> Reply:
+    """Always refused."""
+    raise CommandError(NO_REPLICATION_LINK)
+
+
+@COMMANDS.local("SYNC", arity=1, since="1.0.0", summary="Refused: no Valkey replication links.",
+                flags="no_async_loading admin no_multi noscript")  # fmt: skip
+def sync(ctx: LocalContext, argv: Argv) -> Reply:
+    """Always refused."""
+    raise CommandError(NO_REPLICATION_LINK)
+
+
+@COMMANDS.local("PSYNC", arity=-3, since="2.8.0", summary="Refused: no Valkey replication links.",
+                flags="no_async_loading admin no_multi noscript")  # fmt: skip
+def psync(ctx: LocalContext, argv: Argv) -> Reply:
+    """Always refused."""
+    raise CommandError(NO_REPLICATION_LINK)
+
+
+# -- watching --------------------------------------------------------------------------------------------------------
+
+
+@COMMANDS.local("MONITOR", arity=1, since="1.0.0", summary="Shows every command this node takes.",
+                flags="admin noscript loading stale")  # fmt: skip
+def monitor(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: +OK, then a line per command until the connection closes or RESET."""
+    ctx.node.instruments.monitors.add(ctx.session)
+    return OK
+
+
+@COMMANDS.local("LOLWUT", arity=-1, since="5.0.0", summary="The version, with a drawing.",
+                flags="readonly fast")  # fmt: skip
+def lolwut(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: verbatim text; arguments (VERSION n, sizes) are accepted and ignored."""
+    name = "Redis" if ctx.node.settings.extended_redis_compatibility else "Valkey"
+    compatible = text(COMPATIBLE_REDIS if name == "Redis" else COMPATIBLE_VALKEY)
+    drawing = (
+        "   o---o\n"
+        "  / \\ / \\\n"
+        " o---O---o     a quorum of three, or of five\n"
+        "  \\ / \\ /\n"
+        "   o---o\n"
+    )
+    return Verbatim(wire(f"{drawing}\ndurakv ver. {text(DURAKV)}, speaks {name} ver. {compatible}\n"))
+
+
+# -- modules ---------------------------------------------------------------------------------------------------------
+
+
+@COMMANDS.local("MODULE|LIST", arity=2, since="4.0.0", summary="Loaded modules: none.",
+                flags="admin noscript", tips="nondeterministic_output_order")  # fmt: skip
+def module_list(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: empty array."""
+    return []
+
+
+@COMMANDS.local("MODULE|LOAD", arity=-3, since="4.0.0", summary="Refused: no modules.",
+                flags="no_async_loading admin noscript protected")  # fmt: skip
+def module_load(ctx: LocalContext, argv: Argv) -> Reply:
+    """Always refused."""
+    raise CommandError(NO_MODULES)
+
+
+@COMMANDS.local("MODULE|LOADEX", arity=-3, since="7.0.0", summary="Refused: no modules.",
+                flags="no_async_loading admin noscript protected")  # fmt: skip
+def module_loadex(ctx: LocalContext, argv: Argv) -> Reply:
+    """Always refused."""
+    raise CommandError(NO_MODULES)
+
+
+@COMMANDS.local("MODULE|UNLOAD", arity=3, since="4.0.0", summary="Refused: no modules.",
+                flags="no_async_loading admin noscript protected")  # fmt: skip
+def module_unload(ctx: LocalContext, argv: Argv) -> Reply:
+    """Always refused."""
+    raise CommandError(NO_MODULES)
+
+
+@COMMANDS.local("MODULE|HELP", arity=2, since="5.0.0", summary="Lists the subcommands.",
+                flags="loading stale")  # fmt: skip
+def module_help(ctx: LocalContext, argv: Argv) -> Reply:
+    """Reply: array of simple strings."""
+    return help_reply(argv, [("LIST", "Loaded modules: none."), ("LOAD <path>", "Refused: durakv loads no modules.")])

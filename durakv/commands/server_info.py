@@ -1,0 +1,238 @@
+"""INFO's sections: what each says, with Valkey's names first and durakv's own in the last section.
+
+Rule: only reads; a line whose subject does not exist here is left out unless tools are known to look for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durakv.commands.local_text import text
+from durakv.commands.version import COMPATIBLE_REDIS, COMPATIBLE_VALKEY, DURAKV
+from durakv.observe.info import Info, Pairs, human_bytes
+
+if TYPE_CHECKING:
+    from durakv.commands.services import GroupView, Member, Services
+
+_NO_ID = "0" * 40
+
+
+def render_info(node: Services, names: list[str]) -> str:
+    """The text of ``INFO [section ...]``."""
+    view = node.group()
+    info = Info()
+    info.add("Server", lambda: _server(node))
+    info.add("Clients", lambda: _clients(node))
+    info.add("Memory", lambda: _memory(node))
+    info.add("Persistence", lambda: _persistence(node, view))
+    info.add("Stats", lambda: _stats(node))
+    info.add("Replication", lambda: _replication(node, view))
+    info.add("CPU", lambda: _cpu(node))
+    info.add("Modules", lambda: ())
+    info.add("Commandstats", lambda: _commandstats(node), rare=True)
+    info.add("Errorstats", lambda: _errorstats(node))
+    info.add("Latencystats", lambda: (), rare=True)
+    info.add("Cluster", lambda: [("cluster_enabled", int(node.settings.cluster_enabled))])
+    info.add("Keyspace", lambda: _keyspace(node))
+    info.add("Durakv", lambda: _durakv(node, view))
+    return info.render(names)
+
+
+def _server(node: Services) -> Pairs:
+    settings, process = node.settings, node.instruments.process
+    now_ms = node.clock.wall_ms()
+    up_s = max(0, now_ms - node.stats.started_ms) // 1000
+    listeners = "".join(f",bind={host}" for host in settings.bind)
+    return [
+        ("redis_version", text(COMPATIBLE_REDIS)), ("server_name", "valkey"),
+        ("valkey_version", text(COMPATIBLE_VALKEY)), ("valkey_release_stage", "ga"),
+        ("redis_git_sha1", "00000000"), ("redis_git_dirty", 0), ("redis_build_id", "0"),
+        ("server_mode", "cluster" if settings.cluster_enabled else "standalone"), ("os", process.os),
+        ("arch_bits", process.arch_bits), ("monotonic_clock", process.monotonic_clock), ("multiplexing_api", "epoll"),
+        ("gcc_version", "0.0.0"), ("process_id", process.pid), ("process_supervised", settings.supervised),
+        ("run_id", node.stats.run_id), ("tcp_port", settings.port), ("server_time_usec", now_ms * 1000),
+        ("uptime_in_seconds", up_s), ("uptime_in_days", up_s // 86400), ("hz", settings.hz),
+        ("configured_hz", settings.hz), ("lru_clock", now_ms // 1000 & 0xFFFFFF), ("executable", process.executable),
+        ("config_file", settings.config_file), ("io_threads_active", 0),
+        ("availability_zone", settings.availability_zone),
+        ("listener0", f"name=tcp{listeners},port={settings.port}"),
+    ]  # fmt: skip
+
+
+def _clients(node: Services) -> Pairs:
+    sessions = list(node.clients.values())
+    return [
+        ("connected_clients", len(sessions)), ("cluster_connections", 0), ("maxclients", node.settings.maxclients),
+        ("client_recent_max_input_buffer", 0),
+        ("client_recent_max_output_buffer", max((s.out_bytes for s in sessions), default=0)),
+        ("blocked_clients", sum(1 for s in sessions if s.blocked)), ("tracking_clients", 0),
+        ("pubsub_clients", sum(1 for s in sessions if s.in_pubsub())),
+        ("watching_clients", sum(1 for s in sessions if s.watched)), ("clients_in_timeout_table", 0),
+        ("total_watched_keys", sum(len(s.watched) for s in sessions)), ("total_blocking_keys", 0),
+        ("total_blocking_keys_on_nokey", 0),
+    ]  # fmt: skip
+
+
+def _memory(node: Services) -> Pairs:
+    process, stats = node.instruments.process, node.stats
+    used = process.rss_bytes()
+    stats.memory_peak_bytes = peak = max(used, stats.memory_peak_bytes)
+    startup = min(stats.memory_startup_bytes, used)
+    dataset = used - startup
+    total, limit = process.total_memory_bytes(), node.settings.maxmemory
+    clients = sum(s.out_bytes for s in node.clients.values())
+    return [
+        ("used_memory", used), ("used_memory_human", human_bytes(used)), ("used_memory_rss", used),
+        ("used_memory_rss_human", human_bytes(used)), ("used_memory_peak", peak),
+        ("used_memory_peak_human", human_bytes(peak)),
+        ("used_memory_peak_perc", f"{100 * used / peak if peak else 0:.2f}%"), ("used_memory_overhead", startup),
+        ("used_memory_startup", startup), ("used_memory_dataset", dataset),
+        ("used_memory_dataset_perc", f"{100 * dataset / used if used else 0:.2f}%"), ("allocator_allocated", used),
+        ("allocator_active", used), ("allocator_resident", used), ("total_system_memory", total),
+        ("total_system_memory_human", human_bytes(total)), ("used_memory_lua", 0), ("used_memory_vm_eval", 0),
+        ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", 0),
+        ("number_of_functions", 0), ("number_of_libraries", 0), ("used_memory_scripts", 0),
+        ("used_memory_scripts_human", "0B"), ("maxmemory", limit), ("maxmemory_human", human_bytes(limit)),
+        ("maxmemory_policy", node.settings.maxmemory_policy), ("mem_fragmentation_ratio", "1.00"),
+        ("mem_fragmentation_bytes", 0), ("mem_not_counted_for_evict", 0), ("mem_replication_backlog", 0),
+        ("mem_clients_slaves", 0), ("mem_clients_normal", clients), ("mem_cluster_links", 0), ("mem_aof_buffer", 0),
+        ("mem_allocator", "python"), ("active_defrag_running", 0), ("lazyfree_pending_objects", 0),
+        ("lazyfreed_objects", 0),
+    ]  # fmt: skip
+
+
+def _persistence(node: Services, view: GroupView) -> Pairs:
+    return [
+        ("loading", int(view.loading)), ("async_loading", 0),
+        ("rdb_changes_since_last_save", 0), ("rdb_bgsave_in_progress", 0),
+        ("rdb_last_save_time", node.clock.wall_ms() // 1000), ("rdb_last_bgsave_status", "ok"),
+        ("rdb_last_bgsave_time_sec", -1), ("rdb_current_bgsave_time_sec", -1), ("rdb_saves", 0),
+        ("aof_enabled", 1), ("aof_rewrite_in_progress", 0), ("aof_rewrite_scheduled", 0),
+        ("aof_last_rewrite_time_sec", -1), ("aof_current_rewrite_time_sec", -1), ("aof_last_bgrewrite_status", "ok"),
+        ("aof_last_write_status", "err" if view.writable_error else "ok"), ("aof_current_size", view.log_bytes),
+        ("aof_base_size", 0), ("aof_pending_rewrite", 0), ("aof_buffer_length", 0),
+        ("aof_pending_bio_fsync", max(0, view.last_index - view.durable_index)), ("aof_delayed_fsync", 0),
+    ]  # fmt: skip
+
+
+def _stats(node: Services) -> Pairs:
+    stats, pubsub = node.stats, node.pubsub
+    rate, rate_in, rate_out = stats.rates()
+    return [
+        ("total_connections_received", stats.connections), ("total_commands_processed", stats.commands),
+        ("instantaneous_ops_per_sec", rate), ("total_net_input_bytes", stats.bytes_in + stats.peer_bytes_in),
+        ("total_net_output_bytes", stats.bytes_out + stats.peer_bytes_out),
+        ("total_net_repl_input_bytes", stats.peer_bytes_in), ("total_net_repl_output_bytes", stats.peer_bytes_out),
+        ("instantaneous_input_kbps", f"{rate_in / 1024:.2f}"), ("instantaneous_output_kbps", f"{rate_out / 1024:.2f}"),
+        ("instantaneous_input_repl_kbps", "0.00"), ("instantaneous_output_repl_kbps", "0.00"),
+        ("rejected_connections", stats.rejected_connections), ("sync_full", 0), ("sync_partial_ok", 0),
+        ("sync_partial_err", 0), ("expired_keys", node.ks.expired_keys), ("evicted_keys", stats.evicted_keys),
+        ("evicted_clients", 0), ("keyspace_hits", stats.keyspace_hits), ("keyspace_misses", stats.keyspace_misses),
+        ("pubsub_channels", len(pubsub.channels)), ("pubsub_patterns", len(pubsub.patterns)),
+        ("pubsubshard_channels", len(pubsub.shard_channels)), ("latest_fork_usec", 0), ("total_forks", 0),
+        ("migrate_cached_sockets", 0), ("tracking_total_keys", 0), ("tracking_total_items", 0),
+        ("tracking_total_prefixes", 0), ("unexpected_error_replies", stats.internal_errors),
+        ("total_error_replies", stats.errors),
+        ("client_query_buffer_limit_disconnections", stats.query_buffer_closes),
+        ("client_output_buffer_limit_disconnections", stats.output_buffer_closes),
+        ("acl_access_denied_auth", stats.acl_denied_auth), ("acl_access_denied_cmd", stats.acl_denied_command),
+        ("acl_access_denied_key", stats.acl_denied_key), ("acl_access_denied_channel", stats.acl_denied_channel),
+    ]  # fmt: skip
+
+
+def _replication(node: Services, view: GroupView) -> Pairs:
+    leading = view.role == "leader"
+    out: list[tuple[str, object]] = [("role", "master" if leading else "slave")]
+    if leading:
+        others = [m for m in view.members if m.node_id != view.node_id and not m.witness]
+        out.append(("connected_slaves", sum(1 for m in others if m.connected)))
+        shown = 0
+        for m in others:
+            if m.connected:
+                out.append((f"slave{shown}", _replica(m, view)))
+                shown += 1
+    else:
+        out += _following(node, view)
+    replid = (view.cluster_id.replace("-", "") + _NO_ID)[:40] if view.cluster_id else _NO_ID
+    out += [
+        ("replicas_waiting_psync", 0), ("master_failover_state", "no-failover"), ("master_replid", replid),
+        ("master_replid2", _NO_ID), ("master_repl_offset", view.applied_index), ("second_repl_offset", -1),
+        ("repl_backlog_active", 1), ("repl_backlog_size", view.log_bytes),
+        ("repl_backlog_first_byte_offset", 0), ("repl_backlog_histlen", view.log_bytes),
+    ]  # fmt: skip
+    return out
+
+
+def _replica(m: Member, view: GroupView) -> str:
+    lag = 0 if m.match_index >= view.commit_index else 1
+    return f"ip={m.client_host},port={m.client_port},state=online,offset={m.match_index},lag={lag},type=replica"
+
+
+def _following(node: Services, view: GroupView) -> list[tuple[str, object]]:
+    host, port = "", 0
+    for m in view.members:
+        if m.node_id == view.leader_id:
+            host, port = m.client_host, m.client_port
+    return [
+        ("master_host", host), ("master_port", port), ("master_link_status", "up" if host else "down"),
+        ("master_last_io_seconds_ago", 0 if host else -1), ("master_sync_in_progress", int(view.loading)),
+        ("slave_read_repl_offset", view.last_index), ("slave_repl_offset", view.applied_index),
+        ("slave_priority", node.settings.replica_priority), ("slave_read_only", 1), ("replica_announced", 1),
+        ("connected_slaves", 0),
+    ]  # fmt: skip
+
+
+def _cpu(node: Services) -> Pairs:
+    system, user, child_system, child_user = node.instruments.process.cpu_seconds()
+    return [
+        ("used_cpu_sys", f"{system:.6f}"), ("used_cpu_user", f"{user:.6f}"),
+        ("used_cpu_sys_children", f"{child_system:.6f}"), ("used_cpu_user_children", f"{child_user:.6f}"),
+    ]  # fmt: skip
+
+
+def _commandstats(node: Services) -> Pairs:
+    stats = node.stats
+    out: list[tuple[str, object]] = []
+    for row in node.table.all:
+        rejected = stats.rejected.get(row.name, 0)
+        if row.calls or rejected:
+            usec = stats.usec.get(row.name, 0)
+            each = usec / row.calls if row.calls else 0.0
+            told = f"calls={row.calls},usec={usec},usec_per_call={each:.2f},rejected_calls={rejected}"
+            out.append((f"cmdstat_{row.name}", f"{told},failed_calls={stats.failed.get(row.name, 0)}"))
+    return out
+
+
+def _errorstats(node: Services) -> Pairs:
+    return [(f"errorstat_{prefix}", f"count={count}") for prefix, count in node.stats.error_counts.items()]
+
+
+def _keyspace(node: Services) -> Pairs:
+    return [(f"db{db.number}", f"keys={db.size},expires={db.nexp},avg_ttl=0") for db in node.ks.dbs if db.size]
+
+
+def _durakv(node: Services, view: GroupView) -> Pairs:
+    stats = node.stats
+    voters = sum(1 for m in view.members if not m.learner)
+    mean = stats.fsync_us // stats.fsyncs if stats.fsyncs else 0
+    out: list[tuple[str, object]] = [
+        ("durakv_version", text(DURAKV)), ("durakv_cluster_id", view.cluster_id), ("durakv_node_id", view.node_id),
+        ("durakv_role", view.role), ("durakv_term", view.term), ("durakv_leader_id", view.leader_id),
+        ("durakv_members", len(view.members)), ("durakv_voters", voters), ("durakv_commit_index", view.commit_index),
+        ("durakv_applied_index", view.applied_index), ("durakv_last_index", view.last_index),
+        ("durakv_durable_index", view.durable_index), ("durakv_log_bytes", view.log_bytes),
+        ("durakv_fsync_count", stats.fsyncs), ("durakv_fsync_mean_usec", mean),
+        ("durakv_fsync_p99_usec", view.fsync_p99_us or stats.fsync_percentile_us(99)),
+        ("durakv_fsync_max_usec", stats.fsync_max_us), ("durakv_reads", node.settings.reads),
+        ("durakv_lease_left_ms", view.lease_left_ms), ("durakv_forwarded_requests", stats.forwarded),
+        ("durakv_throttled_writes", stats.throttled), ("durakv_unknown_outcomes", stats.unknown_outcomes),
+        ("durakv_elections", stats.elections), ("durakv_leader_changes", stats.leader_changes),
+        ("durakv_internal_errors", stats.internal_errors),
+        ("durakv_writes_refused", view.writable_error or "no"),
+    ]  # fmt: skip
+    for m in view.members:
+        kind = "witness" if m.witness else "learner" if m.learner else "voter"
+        address = f"{m.client_host}:{m.client_port}"
+        told = f"kind={kind},addr={address},connected={int(m.connected)},match={m.match_index},stable={m.stable_index}"
+        out.append((f"durakv_member_{m.node_id}", told))
+    return out

@@ -1,0 +1,64 @@
+"""A stock server on a free loopback port, for asking what the real replies are."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+
+import hiredis
+import pytest
+
+
+class Reference:
+    """One connection to a stock redis-server or valkey-server, raw replies."""
+
+    def __init__(self, port: int):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.reader = hiredis.Reader()
+
+    def __call__(self, *argv: bytes | str) -> object:
+        self.sock.sendall(hiredis.pack_command(tuple(argv)))
+        while True:
+            reply = self.reader.gets()
+            if reply is not False:
+                return reply
+            data = self.sock.recv(65536)
+            assert data, "the reference server closed the connection"
+            self.reader.feed(data)
+
+
+@contextlib.contextmanager
+def running(*flags: str):
+    """A connection factory for a fresh server; skips the test where none is installed."""
+    program = shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
+        pytest.skip("needs valkey-server or redis-server on PATH")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", "/tmp", *flags],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    opened: list[Reference] = []
+
+    def connect() -> Reference:
+        opened.append(Reference(port))
+        return opened[-1]
+
+    try:
+        for _ in range(200):
+            try:
+                opened.append(Reference(port))
+                break
+            except OSError:
+                time.sleep(0.02)
+        yield connect
+    finally:
+        for reference in opened:
+            reference.sock.close()
+        process.terminate()
+        process.wait(10)

@@ -1,0 +1,143 @@
+"""A group of real durakv processes on free loopback ports, which tests may kill and start again.
+
+Every process started here is stopped by its own pid; nothing is searched for by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import redis
+
+from durakv.app import bootstrap_cluster
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, with port + 10000 free as well."""
+    found: list[int] = []
+    held: list[socket.socket] = []
+    candidate = 20000 + (os.getpid() * 37) % 20000
+    while len(found) < count:
+        candidate += 1
+        with contextlib.suppress(OSError):
+            pair = []
+            for port in (candidate, candidate + 10000):
+                s = socket.socket()
+                s.bind(("127.0.0.1", port))
+                pair.append(s)
+            held += pair
+            found.append(candidate)
+    for s in held:
+        s.close()
+    return found
+
+
+class Node:
+    """One server process and where it listens."""
+
+    def __init__(self, node_id: int, port: int, directory: Path, directives: list[str]) -> None:
+        self.node_id = node_id
+        self.port = port
+        self.directory = directory
+        self.directives = directives
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server; does not wait for it."""
+        log = (self.directory.parent / f"{self.directory.name}.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "durakv", "server", "--dir", str(self.directory), "--port", str(self.port),
+             "--bind", "127.0.0.1", *self.directives],
+            stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        log.close()
+
+    def kill(self) -> None:
+        """SIGKILL and reap."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> int:
+        """SIGTERM, wait at most 15 s; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(15)
+        self.process = None
+        return code
+
+    def client(self, **options: object) -> redis.Redis:
+        """A client without retries or pools of its own making."""
+        return redis.Redis(
+            host="127.0.0.1", port=self.port, socket_timeout=10, socket_connect_timeout=2,
+            retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0), **options,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def log_text(self) -> str:
+        """What the process printed so far."""
+        return (self.directory.parent / f"{self.directory.name}.log").read_text(errors="replace")
+
+
+class Group:
+    """Use as a context manager: starts all nodes, waits for a leader, kills what is left at the end."""
+
+    def __init__(self, base: Path, count: int = 3, directives: list[str] | None = None) -> None:
+        ports = free_ports(count)
+        dirs = [base / f"n{i + 1}" for i in range(count)]
+        members = [(i + 1, "127.0.0.1", port, port + 10000) for i, port in enumerate(ports)]
+        self.cluster_id = bootstrap_cluster([str(d) for d in dirs], members)
+        extra = ["--cluster-id", self.cluster_id, *(directives or [])]
+        self.nodes = [Node(i + 1, ports[i], dirs[i], ["--node-id", str(i + 1), *extra]) for i in range(count)]
+
+    def __enter__(self) -> Group:
+        for node in self.nodes:
+            node.start()
+        self.leader()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    def leader(self, timeout_s: float = 20.0) -> Node:
+        """The node that answers as leader and serves a read."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for node in self.nodes:
+                if node.process is None:
+                    continue
+                if node.process.poll() is not None:
+                    raise AssertionError(f"node {node.node_id} ended with {node.process.returncode}:\n{node.log_text()}")
+                try:
+                    with node.client() as client:
+                        role = client.execute_command("ROLE")
+                        if role[0] in (b"master", "master"):
+                            client.get("probe")
+                            return node
+                except redis.RedisError:
+                    continue
+            time.sleep(0.05)
+        raise AssertionError("no leader within the time allowed:\n" + "\n".join(n.log_text() for n in self.nodes))
+
+    def digests(self, timeout_s: float = 30.0) -> list[tuple[int, bytes]]:
+        """(applied index, digest) of every node, once all are at the same index."""
+        deadline = time.monotonic() + timeout_s
+        found: list[tuple[int, bytes]] = []
+        while time.monotonic() < deadline:
+            found = []
+            for node in self.nodes:
+                with node.client() as client:
+                    index, digest = client.execute_command("DEBUG", "STATE-DIGEST")
+                    found.append((int(index), bytes(digest)))
+            if len({index for index, _ in found}) == 1:
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"nodes never reached one index: {found}")
