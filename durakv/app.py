@@ -13,9 +13,8 @@ import uvloop
 
 import durakv
 import raft
-from durakv.acl.users import Acl
 from durakv.commands.table import Table, build_table
-from durakv.commands.acl import command_index
+from durakv.commands.acl import build_acl
 from durakv.config.load import load
 from durakv.config.rewrite import DiskConfigFile
 from durakv.config.settings import ConfigError, Settings
@@ -72,6 +71,8 @@ class App:
 
     def close(self, done: Callable[[OSError | None], None]) -> None:
         """Stop taking input, write what waits, then ``done``."""
+        self.engine.stopped = True
+        self.node.stopped = True
         self.listener.close()
         self.transport.close()
         self.store.close(done)
@@ -99,13 +100,8 @@ def build(
     ks = Keyspace(int(settings.databases))
     stats = Stats()
     table = table if table is not None else build_table()
-    acl = Acl(rng, command_index(table))
-    if settings.requirepass:
-        acl.set_requirepass(settings.requirepass)
-    settings.watch("requirepass", lambda name: acl.set_requirepass(settings.requirepass))
-    engine = Engine(
-        settings, table, clock, rng, ks, stats, acl, observer, world.process, identity.node_id
-    )
+    acl = build_acl(settings, table, rng)
+    engine = Engine(settings, table, clock, rng, ks, stats, acl, observer, world.process, identity.node_id)
     settings.watch("notify-keyspace-events", lambda name: engine.set_notify())
     engine.set_notify()
     settings.files = DiskConfigFile(world.disk)

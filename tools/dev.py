@@ -32,7 +32,8 @@ Every verb makes .venv with the pinned dependencies when it is missing or out of
 # Directories whose code is compiled, or sits directly on compiled code: tested both ways.
 UNIT_DIRS = (
     "tests/native", "tests/resp", "tests/keyspace", "tests/storage", "tests/commands", "tests/engine",
-    "tests/config", "tests/raft", "tests/acl", "tests/cluster", "tests/observe", "tests/tools",
+    "tests/config", "tests/raft", "tests/acl", "tests/cluster", "tests/observe", "tests/server", "tests/tools",
+    "tests/cli",
 )  # fmt: skip
 
 

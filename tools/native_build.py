@@ -49,7 +49,7 @@ def build(root: Path) -> bool:
         print(done.stdout[-4000:] + done.stderr[-4000:], file=sys.stderr)
         print("compile failed: durakv runs interpreted until the errors above are fixed", file=sys.stderr)
         return False
-    print(f"Compiled {native.judge(root, {}).describe()} in {time.monotonic() - started:.0f} s", flush=True)
+    print(f"Built: {native.judge(root, {}).describe()} in {time.monotonic() - started:.0f} s", flush=True)
     return True
 
 

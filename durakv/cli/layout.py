@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,10 +30,11 @@ class Node:
     """One member on this machine. ``pid`` 0 means it was not started, or was stopped, by this program.
 
     ``started`` is the process's start time in clock ticks since boot: with the pid it names one process for good.
-    ``joining`` stays true until an added node has become a voter; only until then may it start without a history.
+    ``child`` is the process when this very program started it. ``joining`` stays true until an added node has become
+    a voter; only until then may it start without a history.
     """
 
-    __slots__ = ("joining", "node_id", "peer_port", "pid", "port", "started")
+    __slots__ = ("child", "joining", "node_id", "peer_port", "pid", "port", "started")
 
     def __init__(
         self, node_id: int, port: int, peer_port: int, *, pid: int = 0, started: int = 0, joining: bool = False
@@ -43,6 +45,7 @@ class Node:
         self.pid = pid
         self.started = started
         self.joining = joining
+        self.child: subprocess.Popen[bytes] | None = None
 
     @property
     def name(self) -> str:
@@ -129,7 +132,8 @@ def conf_text(cluster: Cluster, node: Node) -> str:
         f"bind {HOST}",
         f"dir {quoted(str(cluster.data_dir(node)))}",
     ]
-    if node.joining:
+    if cluster.cluster_id:
+        # With these a node whose data directory has vanished refuses to start instead of voting without its memory.
         lines += [f"cluster-id {cluster.cluster_id}", f"node-id {node.node_id}"]
     return "\n".join([*lines, *cluster.directives]) + "\n"
 

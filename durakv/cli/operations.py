@@ -169,7 +169,6 @@ def _bootstrap(cluster: Cluster) -> None:
         # Left by a bootstrap that was cut short; no server has ever run on it, or `bootstrapped` would be set.
         if cluster.data_dir(node).exists():
             shutil.rmtree(cluster.data_dir(node))
-        cluster.write_conf(node)
         cluster.data_dir(node).mkdir(parents=True)
     members = [(node.node_id, HOST, node.port, node.peer_port) for node in cluster.nodes]
     try:
@@ -178,6 +177,8 @@ def _bootstrap(cluster: Cluster) -> None:
         raise OperationError(
             f"cannot create data directories: {error}; free the disk or choose another --dir"
         ) from error
+    for node in cluster.nodes:
+        cluster.write_conf(node)
     cluster.bootstrapped = True
     cluster.save()
 

@@ -51,7 +51,7 @@ def port_free(port: int) -> bool:
     return True
 
 
-def start(cluster: Cluster, node: Node) -> subprocess.Popen[bytes]:
+def start(cluster: Cluster, node: Node) -> None:
     """Start the node's server in its own process group, output appended to its log; fills in pid and start time."""
     command = [sys.executable, "-m", "durakv", "server", str(cluster.conf_file(node))]
     if node.joining:
@@ -61,9 +61,9 @@ def start(cluster: Cluster, node: Node) -> subprocess.Popen[bytes]:
             command, cwd=cluster.home(node), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+    node.child = process
     node.pid = process.pid
     node.started = start_time(process.pid)
-    return process
 
 
 def stop(nodes: Sequence[Node], grace_s: float) -> list[Node]:
@@ -81,7 +81,7 @@ def stop(nodes: Sequence[Node], grace_s: float) -> list[Node]:
     while any(alive(node) for node in killed):
         _reap(killed)
         time.sleep(POLL_S)
-    _reap(running)
+    _reap(nodes)
     for node in running:
         node.pid = node.started = 0
     return killed
@@ -111,8 +111,5 @@ def _signal(node: Node, number: int) -> None:
 def _reap(nodes: Sequence[Node]) -> None:
     """Collect exit statuses of our own children, so that they do not linger as zombies."""
     for node in nodes:
-        if node.pid:
-            try:
-                os.waitpid(node.pid, os.WNOHANG)
-            except ChildProcessError:
-                continue
+        if node.child is not None:
+            node.child.poll()

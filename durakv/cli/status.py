@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -122,18 +123,25 @@ def document(cluster: Cluster, rows: Sequence[NodeStatus]) -> dict[str, Any]:
 def table(cluster: Cluster, rows: Sequence[NodeStatus]) -> Table:
     """The human form."""
     leader = leader_of(rows)
-    out = Table(title=f"cluster {cluster.cluster_id[:8] or '-'} in {cluster.root}", title_justify="left")
+    out = Table(
+        box=box.SIMPLE_HEAD,
+        # Eleven columns have to fit a terminal of 80.
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title=f"cluster {cluster.cluster_id[:8] or '-'} in {cluster.root}",
+        title_justify="left",
+    )
     for heading, side in (
-        ("node", "left"), ("address", "left"), ("role", "left"), ("term", "right"), ("commit", "right"),
-        ("applied", "right"), ("lag", "right"), ("fsync p99", "right"), ("clients", "right"), ("ops/s", "right"),
+        ("node", "left"), ("port", "right"), ("role", "left"), ("term", "right"), ("commit", "right"),
+        ("applied", "right"), ("lag", "right"), ("fsync99", "right"), ("clients", "right"), ("ops/s", "right"),
         ("health", "left"),
     ):  # fmt: skip
-        out.add_column(heading, justify="right" if side == "right" else "left")
+        out.add_column(heading, justify="right" if side == "right" else "left", no_wrap=heading != "health")
     for row in rows:
-        fsync = "-" if row.fsync_p99_us is None else f"{row.fsync_p99_us / 1000:.2f} ms"
+        fsync = "-" if row.fsync_p99_us is None else f"{row.fsync_p99_us / 1000:.1f}ms"
         out.add_row(
             f"n{row.node_id}",
-            f"{HOST}:{row.port}",
+            str(row.port),
             Text(row.role, style={"leader": "bold green", "down": "red"}.get(row.role, "")),
             _shown(row.term),
             _shown(row.commit),
@@ -155,4 +163,4 @@ def _number(text: str | None) -> int | None:
 
 
 def _shown(number: int | None) -> str:
-    return "-" if number is None else f"{number:,}"
+    return "-" if number is None else str(number)

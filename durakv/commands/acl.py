@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING, Final
 
 from durakv.acl.denials import Denial
 from durakv.acl.selector import CommandFacts, CommandIndex, Selector
+from durakv.acl.users import Acl, Denied
 from durakv.commands.connection import answer_and_close
+from durakv.commands.connection_filters import client_line
 from durakv.commands.context import LocalContext
 from durakv.commands.glob import glob_match
-from durakv.commands.local_text import bad_subcommand, help_reply, integer, text
+from durakv.commands.local_text import bad_subcommand, help_reply, integer, text, wire
 from durakv.commands.spec import CATEGORIES, CATEGORY_NAMES, FLAGS, Argv, Commands
 from durakv.resp.errors import CommandError, wrong_arity
 from durakv.resp.types import OK, Map, Reply, SetReply
 
 if TYPE_CHECKING:
     from durakv.acl.users import User
+    from durakv.commands.services import Services
     from durakv.commands.session import Session
     from durakv.commands.table import Table
+    from durakv.config.settings import Settings
+    from durakv.world.ports import Rng
 
-COMMANDS: Final = Commands("server")
+COMMANDS: Final[Commands] = Commands("server")
 
 NO_ACL_FILE: Final = (
     "ERR This instance is not configured to use an ACL file. You may want to specify users via the ACL SETUSER command "
@@ -46,6 +51,38 @@ def command_index(table: Table) -> CommandIndex:
         for row in table.all
     ]
     return CommandIndex(facts, CATEGORY_NAMES, glob_match)
+
+
+def build_acl(settings: Settings, table: Table, rng: Rng) -> Acl:
+    """The users of a node, in step with requirepass, acl-pubsub-default and acllog-max-len."""
+    acl = Acl(rng, command_index(table))
+
+    def follow(name: str) -> None:
+        if name == "requirepass" or (not name and settings.requirepass):
+            acl.set_requirepass(settings.requirepass)
+        acl.all_channels = settings.acl_pubsub_default == "allchannels"
+        acl.denials.length_max = settings.acllog_max_len
+        del acl.denials.entries[settings.acllog_max_len :]
+
+    for name in ("requirepass", "acl-pubsub-default", "acllog-max-len"):
+        settings.watch(name, follow)
+    follow("")
+    return acl
+
+
+def note_denied(node: Services, s: Session, denied: Denied) -> None:
+    """Record a refusal for ACL LOG and INFO; call where the gate turns Denied into a reply."""
+    stats = node.stats
+    if denied.reason == "command":
+        stats.acl_denied_command += 1
+    elif denied.reason == "key":
+        stats.acl_denied_key += 1
+    else:
+        stats.acl_denied_channel += 1
+    now_ms = node.clock.wall_ms()
+    context = "toplevel" if s.multi is None else "multi"
+    name = b"" if s.user is None else s.user.name
+    node.acl.denials.note(denied.reason, context, denied.refused, name, wire(client_line(s, now_ms)), now_ms)
 
 
 @COMMANDS.local("ACL|WHOAMI", arity=2, since="6.0.0", summary="The user of the connection.",

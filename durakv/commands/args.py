@@ -17,6 +17,10 @@ INT64_MIN: Final = -(1 << 63)
 # Valkey's default proto-max-bulk-len. A limit on values must be the same on every node, so it is no directive.
 STRING_MAX: Final = 512 * 1024 * 1024
 _INT64_DIGITS: Final = 20
+# Fewer characters cannot overflow.
+_INT64_SAFE_DIGITS: Final = 19
+_ZERO: Final = 48
+_MINUS: Final = 45
 _FLOAT_CHARS: Final = 256
 _FLOAT_BYTES: Final = b"+-.0123456789eEpPxXabcdefABCDEFinINtyTY"
 
@@ -33,28 +37,32 @@ MSETEX_OPTIONS: Final = NX | XX | KEEPTTL
 
 
 def to_int64(text: bytes) -> int | None:
-    """The integer ``text`` writes in canonical form (no plus, spaces, leading zeros), None otherwise."""
-    if len(text) > _INT64_DIGITS:
+    """The integer ``text`` writes in canonical form (no plus, spaces, leading zeros), None otherwise.
+
+    Source: valkey util.c string2ll().
+    """
+    n = len(text)
+    if n == 0 or n > _INT64_DIGITS:
         return None
-    try:
-        value = int(text)
-    except ValueError:
-        return None
-    if b"%d" % value != text or value > INT64_MAX or value < INT64_MIN:
+    if text.isdigit():
+        if n > 1 and text[0] == _ZERO:
+            return None
+    else:
+        digits = text[1:]
+        if text[0] != _MINUS or not digits.isdigit() or digits[0] == _ZERO:
+            return None
+    value = int(text)
+    if n >= _INT64_SAFE_DIGITS and (value > INT64_MAX or value < INT64_MIN):
         return None
     return value
 
 
 def parse_int64(text: bytes) -> int:
-    """Raises CommandError unless ``text`` is a canonical 64-bit integer (valkey util.c string2ll())."""
-    if len(text) <= _INT64_DIGITS:
-        try:
-            value = int(text)
-        except ValueError:
-            raise CommandError(NOT_INTEGER) from None
-        if b"%d" % value == text and INT64_MIN <= value <= INT64_MAX:
-            return value
-    raise CommandError(NOT_INTEGER)
+    """Raises CommandError unless ``text`` is a canonical 64-bit integer."""
+    value = to_int64(text)
+    if value is None:
+        raise CommandError(NOT_INTEGER)
+    return value
 
 
 def parse_count(text: bytes, low: int, high: int, error: str = "") -> int:

@@ -19,7 +19,7 @@ from durakv.keyspace.slots import SLOTS
 from durakv.resp.errors import SYNTAX, CommandError
 from durakv.resp.types import NO_REPLY, OK, Map, Reply, Verbatim
 
-COMMANDS: Final = Commands("cluster")
+COMMANDS: Final[Commands] = Commands("cluster")
 COMMANDS.declarations.extend(_SLOT_COMMANDS.declarations)
 
 LOG_DECIDES: Final = (
@@ -33,8 +33,6 @@ class Nodes:
     """What the shapes below need: shown members with names, the leader first then ascending ids."""
 
     def __init__(self, ctx: LocalContext) -> None:
-        if not ctx.node.settings.cluster_enabled:
-            raise CommandError(NO_CLUSTER)
         view = ctx.node.group()
         self.view: GroupView = view
         shown = sorted((m for m in view.members if not m.witness), key=lambda m: m.node_id)
@@ -225,10 +223,7 @@ def cluster_failover(ctx: LocalContext, argv: Argv) -> Reply:
 @COMMANDS.local("CLUSTER|ADDNODE", arity=4, since="9.1.0",
                 summary="Adds a node to the group as a learner.", flags="no_async_loading admin stale")  # fmt: skip
 def cluster_addnode(ctx: LocalContext, argv: Argv) -> Reply:
-    """CLUSTER ADDNODE <id> <host:port>. Answered when the change is committed."""
-    host, colon, port = text(argv[3]).rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise CommandError(f"ERR '{text(argv[3])}' is not an address; write host:port")
+    """CLUSTER ADDNODE <id> <host:port[@peer-port]>. Answered when the change is committed."""
     ctx.node.change_members(ctx.session, "add-learner", _new_id(argv[2]), text(argv[3]))
     return NO_REPLY
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from durakv.commands.connection import NO_CLUSTER
 from durakv.commands.context import LocalContext, WriteContext
 from durakv.commands.local_text import integer
 from durakv.commands.spec import Argv, Commands
@@ -15,7 +14,7 @@ from durakv.keyspace.slots import SLOTS, slot_of
 from durakv.resp.errors import SYNTAX, CommandError
 from durakv.resp.types import OK, Map, Reply
 
-COMMANDS: Final = Commands("cluster")
+COMMANDS: Final[Commands] = Commands("cluster")
 
 _BAD_SLOT: Final = "ERR Invalid or out of range slot"
 _REPEATED: Final = "ERR Multiple filters of the same type are disallowed."
@@ -28,15 +27,9 @@ def _slot(argument: bytes, error: str) -> int:
     return slot
 
 
-def _need_cluster(ctx: LocalContext) -> None:
-    if not ctx.node.settings.cluster_enabled:
-        raise CommandError(NO_CLUSTER)
-
-
 @COMMANDS.local("CLUSTER|KEYSLOT", arity=3, since="3.0.0", summary="The slot of a key.", flags="stale")
 def cluster_keyslot(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: integer."""
-    _need_cluster(ctx)
     return slot_of(argv[2])
 
 
@@ -44,7 +37,6 @@ def cluster_keyslot(ctx: LocalContext, argv: Argv) -> Reply:
                 summary="How many keys a slot of the selected database holds.", flags="stale")  # fmt: skip
 def cluster_countkeysinslot(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: integer. Source: cluster.c clusterCommand()."""
-    _need_cluster(ctx)
     keys = ctx.node.ks.dbs[ctx.session.db].slots[_slot(argv[2], "ERR Invalid slot")]
     return 0 if keys is None else len(keys)
 
@@ -54,7 +46,6 @@ def cluster_countkeysinslot(ctx: LocalContext, argv: Argv) -> Reply:
                 tips="nondeterministic_output")  # fmt: skip
 def cluster_getkeysinslot(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: array of at most ``count`` keys. Source: cluster.c clusterCommand()."""
-    _need_cluster(ctx)
     error = "ERR Invalid slot or number of keys"
     slot = _slot(argv[2], error)
     count = integer(argv[3], error)
@@ -83,7 +74,6 @@ def cluster_flushslot(ctx: WriteContext, argv: Argv) -> Reply:
                 flags="stale loading", tips="nondeterministic_output request_policy:all_shards")  # fmt: skip
 def cluster_slot_stats(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: array of [slot, map]; key-count is the only metric kept. Source: cluster_slot_stats.c."""
-    _need_cluster(ctx)
     kind = argv[2].upper()
     if kind == b"SLOTSRANGE" and len(argv) == 5:
         first, last = _slot(argv[3], _BAD_SLOT), _slot(argv[4], _BAD_SLOT)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from durakv.acl.users import User
     from durakv.commands.session import Session
 
-COMMANDS: Final = Commands("connection")
+COMMANDS: Final[Commands] = Commands("connection")
 
 NOPROTO: Final = "NOPROTO unsupported protocol version"
 HELLO_NOAUTH: Final = (

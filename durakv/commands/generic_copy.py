@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from durakv.commands.args import parse_int64
+from durakv.commands.args import parse_count, parse_int64
 from durakv.commands.context import NOTIFY_GENERIC, NOTIFY_NEW, ReadContext, WriteContext
 from durakv.commands.generic_values import copy_of
 from durakv.commands.spec import Argv, Commands
 from durakv.keyspace.dump import DumpError, dump_payload, load_payload
 from durakv.keyspace.keyspace import Db
-from durakv.resp.errors import DB_INDEX, NOT_INTEGER, SYNTAX, CommandError
+from durakv.resp.errors import DB_INDEX, SYNTAX, CommandError
 from durakv.resp.types import OK, Reply
 
 COMMANDS: Final = Commands("generic")
@@ -28,9 +28,7 @@ _INT64_MAX: Final = (1 << 63) - 1
 
 
 def _database(ctx: WriteContext, text: bytes) -> Db:
-    number = parse_int64(text)
-    if not -_INT_MAX - 1 <= number <= _INT_MAX:
-        raise CommandError(NOT_INTEGER)
+    number = parse_count(text, -_INT_MAX - 1, _INT_MAX)
     if not 0 <= number < len(ctx.ks.dbs):
         raise CommandError(DB_INDEX)
     return ctx.ks.dbs[number]

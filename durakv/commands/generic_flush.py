@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from durakv.commands.args import to_int64
+from durakv.commands.args import parse_count
 from durakv.commands.context import ReadContext, WriteContext
 from durakv.commands.spec import Argv, Commands
 from durakv.resp.errors import DB_INDEX, SYNTAX, CommandError
@@ -14,6 +14,7 @@ COMMANDS: Final = Commands("server")
 
 FIRST_INDEX: Final = "ERR invalid first DB index"
 SECOND_INDEX: Final = "ERR invalid second DB index"
+_INT_MAX: Final = (1 << 31) - 1
 
 
 @COMMANDS.read("DBSIZE", arity=1, since="1.0.0", flags="fast", acl="keyspace",
@@ -56,12 +57,8 @@ def flushall(ctx: WriteContext, argv: Argv) -> Reply:
                 complexity="O(1) without watched keys", summary="Exchanges the contents of two databases.")  # fmt: skip
 def swapdb(ctx: WriteContext, argv: Argv) -> Reply:
     """Source: db.c swapdbCommand()."""
-    first = to_int64(argv[1])
-    if first is None:
-        raise CommandError(FIRST_INDEX)
-    second = to_int64(argv[2])
-    if second is None:
-        raise CommandError(SECOND_INDEX)
+    first = parse_count(argv[1], -_INT_MAX - 1, _INT_MAX, FIRST_INDEX)
+    second = parse_count(argv[2], -_INT_MAX - 1, _INT_MAX, SECOND_INDEX)
     count = len(ctx.ks.dbs)
     if not (0 <= first < count and 0 <= second < count):
         raise CommandError(DB_INDEX)

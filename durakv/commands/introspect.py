@@ -18,7 +18,7 @@ from durakv.resp.types import Map, Reply, SetReply, Simple
 if TYPE_CHECKING:
     from durakv.commands.table import Row, Table
 
-COMMANDS: Final = Commands("server")
+COMMANDS: Final[Commands] = Commands("server")
 
 # In Valkey's order; may_replicate, sentinel and protected are hidden there too.
 _SHOWN_FLAGS: Final = (

@@ -146,14 +146,16 @@ def rpush(ctx: WriteContext, argv: Argv) -> Reply:
 
 
 @COMMANDS.write("LPUSHX", arity=-3, since="2.2.0", flags="denyoom fast", keys=_KEY_INSERT,
-                summary="Puts elements before the head of a list that exists.", complexity="O(1) per element")  # fmt: skip
+                summary="Puts elements before the head of a list that exists.",
+                complexity="O(1) per element")  # fmt: skip
 def lpushx(ctx: WriteContext, argv: Argv) -> Reply:
     """Reply: the new length, 0 without a list. Source: t_list.c pushGenericCommand()."""
     return _push(ctx, argv, right=False, only_existing=True)
 
 
 @COMMANDS.write("RPUSHX", arity=-3, since="2.2.0", flags="denyoom fast", keys=_KEY_INSERT,
-                summary="Puts elements after the tail of a list that exists.", complexity="O(1) per element")  # fmt: skip
+                summary="Puts elements after the tail of a list that exists.",
+                complexity="O(1) per element")  # fmt: skip
 def rpushx(ctx: WriteContext, argv: Argv) -> Reply:
     """Reply: the new length, 0 without a list. Source: t_list.c pushGenericCommand()."""
     return _push(ctx, argv, right=True, only_existing=True)
@@ -315,7 +317,7 @@ def lindex(ctx: ReadContext, argv: Argv) -> Reply:
 
 
 @COMMANDS.read("LRANGE", arity=4, since="1.0.0", keys=_KEY_ACCESS, summary="Returns a range of a list.",
-               complexity="O(S+N), S the distance from the nearer end and N the number of elements returned")  # fmt: skip
+               complexity="O(S+N), S the distance from the nearer end, N elements returned")  # fmt: skip
 def lrange(ctx: ReadContext, argv: Argv) -> Reply:
     """Reply: array. Source: t_list.c lrangeCommand()."""
     start, stop = parse_int64(argv[2]), parse_int64(argv[3])

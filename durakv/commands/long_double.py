@@ -15,13 +15,15 @@ _EXPONENT_MAX: Final = 16384
 # Beyond these a decimal exponent is certainly out of range, before any big number is built.
 _POWER_MAX: Final = 4940
 _POWER_MIN: Final = -4932
-_CHARS_MAX: Final = 4096
+# MAX_LONG_DOUBLE_CHARS less the final NUL.
+_CHARS_MAX: Final = 5 * 1024 - 1
 _DECIMALS: Final = 17
 _TEN17: Final = 10**17
 _DIGITS: Final = b"0123456789"
 _HEX: Final = b"0123456789abcdef"
-# Python refuses to print longer ints in one piece.
-_PIECE: Final = 10**4000
+# Python refuses to print or read longer ints in one piece.
+_PIECE_DIGITS: Final = 4000
+_PIECE: Final = 10**_PIECE_DIGITS
 
 
 class LongDouble:
@@ -80,7 +82,13 @@ def _digits(n: int) -> bytes:
     if n < _PIECE:
         return b"%d" % n
     high, low = divmod(n, _PIECE)
-    return _digits(high) + b"%04000d" % low
+    return _digits(high) + b"%0*d" % (_PIECE_DIGITS, low)
+
+
+def _number(digits: bytes) -> int:
+    if len(digits) <= _PIECE_DIGITS:
+        return int(digits)
+    return int(digits[:-_PIECE_DIGITS]) * _PIECE + int(digits[-_PIECE_DIGITS:])
 
 
 def _half_even(numerator: int, denominator: int) -> int:
@@ -146,7 +154,7 @@ def _decimal(body: bytes) -> LongDouble | None:
     size = len(significant) + power
     if size > _POWER_MAX or size < _POWER_MIN:
         return None
-    number = int(significant)
+    number = _number(significant)
     if power >= 0:
         return _rounded(number * 10**power, 1, 0)
     return _rounded(number, 10**-power, 0)

@@ -15,7 +15,7 @@ from durakv.commands.spec import Argv, Commands
 from durakv.resp.encoder import encode
 from durakv.resp.types import Push, Reply
 
-COMMANDS: Final = Commands("pubsub")
+COMMANDS: Final[Commands] = Commands("pubsub")
 
 
 def _confirm(ctx: LocalContext, names: list[bytes], one: Callable[[bytes], Push]) -> Reply:

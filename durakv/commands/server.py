@@ -20,7 +20,7 @@ from durakv.resp.types import NO_REPLY, OK, Reply, Simple, Verbatim
 if TYPE_CHECKING:
     from durakv.commands.services import GroupView, Member
 
-COMMANDS: Final = Commands("server")
+COMMANDS: Final[Commands] = Commands("server")
 # The commands of the group that live in files of their own.
 for _part in (server_config.COMMANDS, server_logs.COMMANDS, server_memory.COMMANDS):
     COMMANDS.declarations.extend(_part.declarations)

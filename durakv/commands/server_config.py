@@ -16,7 +16,7 @@ from durakv.observe.events import ConfigChanged
 from durakv.resp.errors import SYNTAX, CommandError
 from durakv.resp.types import OK, Map, Reply
 
-COMMANDS: Final = Commands("server")
+COMMANDS: Final[Commands] = Commands("server")
 
 
 @COMMANDS.local("CONFIG|GET", arity=-3, since="2.0.0",

@@ -13,7 +13,7 @@ from durakv.commands.spec import Argv, Commands
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK, Map, Reply, Verbatim
 
-COMMANDS: Final = Commands("server")
+COMMANDS: Final[Commands] = Commands("server")
 
 _COUNT_DEFAULT: Final = 10
 _BAD_COUNT: Final = "ERR count should be greater than or equal to -1"

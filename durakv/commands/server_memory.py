@@ -16,7 +16,7 @@ from durakv.keyspace.slots import slot_of
 from durakv.resp.errors import NO_SUCH_KEY, SYNTAX, CommandError
 from durakv.resp.types import NULL_ARRAY, OK, Map, Reply, SetReply, Simple, Verbatim
 
-COMMANDS: Final = Commands("server")
+COMMANDS: Final[Commands] = Commands("server")
 
 DEBUG_OFF: Final = (
     'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local '

@@ -22,14 +22,18 @@ from durakv.resp.types import Reply
 COMMANDS: Final = Commands("generic")
 
 NOT_SCORES: Final = "ERR One or more scores can't be converted into double"
+_BLANKS: Final = b" \t\n\v\f\r"
 _ACL: Final = "set sortedset list dangerous"
 _COMPLEXITY: Final = "O(N+M*log(M)), N the number of elements, M of returned ones"
 
 
 class SortOptions:
-    """What was asked. ``gets`` are patterns; ``by`` None sorts by the elements themselves."""
+    """What was asked. ``gets`` are patterns; ``by`` None sorts by the elements themselves.
 
-    __slots__ = ("alpha", "by", "count", "desc", "gets", "start", "store")
+    ``unsorted``: some BY had no ``*``, so nothing is sorted, whatever other BY there is.
+    """
+
+    __slots__ = ("alpha", "by", "count", "desc", "gets", "start", "store", "unsorted")
 
     def __init__(self) -> None:
         self.desc = False
@@ -37,6 +41,7 @@ class SortOptions:
         self.start = 0
         self.count = -1
         self.by: bytes | None = None
+        self.unsorted = False
         self.gets: list[bytes] = []
         self.store: bytes | None = None
 
@@ -64,6 +69,8 @@ def parse_options(argv: Argv, *, may_store: bool) -> SortOptions:
             i += 1
         elif word == b"BY" and left >= 1:
             options.by = argv[i + 1]
+            if b"*" not in argv[i + 1]:
+                options.unsorted = True
             i += 1
         elif word == b"GET" and left >= 1:
             options.gets.append(argv[i + 1])
@@ -147,9 +154,9 @@ def _by_score(db: Db, elements: list[bytes], options: SortOptions) -> list[bytes
     for element in elements:
         text = element if by is None else referenced(db, by, element)
         score = 0.0
-        # An empty text reads as 0, as strtod() does.
+        # As strtod() does, an empty text reads as 0 and leading blanks are skipped.
         if text:
-            number = to_double(text)
+            number = to_double(text.lstrip(_BLANKS))
             if number is None:
                 raise CommandError(NOT_SCORES)
             score = number
@@ -174,7 +181,7 @@ def _by_text(db: Db, elements: list[bytes], options: SortOptions) -> list[bytes]
 def _sorted(db: Db, key: bytes, options: SortOptions) -> list[bytes]:
     """The elements asked for, in order, LIMIT applied. Raises CommandError."""
     value = db.get(key)
-    unsorted = options.by is not None and b"*" not in options.by
+    unsorted = options.unsorted
     if unsorted and isinstance(value, SetValue) and options.store is not None:
         # A set has no order of its own worth keeping: what is stored is ordered by bytes.
         unsorted = False

@@ -75,6 +75,7 @@ _LATER_POLICIES: Final = {
 }
 _QUORUM_ONLY: Final = "only quorum is offered now: a reply is sent once a majority has the write on disk"
 _LATER_LEVELS: Final = dict.fromkeys(("async", "local", "insync", "all"), _QUORUM_ONLY)
+_NO_REPLICAOF: Final = "a node follows its group's leader; see 'durakv cluster up' and CLUSTER ADDNODE"
 _NO_TLS: Final = "TLS is not available yet; leave it out and use a private network or a TLS proxy"
 _ALWAYS_LOGGED: Final = "every write is in the log; leave the directive out (appendfsync says when it is synced)"
 
@@ -243,8 +244,7 @@ GROUP: Final = (
     _live("repl-diskless-sync-delay", _num(0, INT_MAX), "5", "Accepted."),
     _live("repl-backlog-size", _size(1), "10mb", "Accepted; the log itself is the backlog."),
     _live("repl-ping-replica-period", _num(1, INT_MAX), "10", "Accepted.", alias="repl-ping-slave-period"),
-    _fixed("replicaof", Only(_TEXT, "", "a node follows its group's leader; see 'durakv cluster up' and CLUSTER ADDNODE"), "", "Refused.",
-           alias="slaveof"),
+    _fixed("replicaof", Only(_TEXT, "", _NO_REPLICAOF), "", "Refused.", alias="slaveof"),
 )  # fmt: skip
 
 CLUSTER: Final = (

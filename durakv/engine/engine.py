@@ -10,19 +10,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from durakv.acl.users import Denied
+from durakv.commands.acl import note_denied
 from durakv.commands.context import LocalContext
 from durakv.commands.services import GroupView
 from durakv.commands.session import Session
-from durakv.commands.spec import READ
-from durakv.engine import failure, wait
+from durakv.commands.spec import FLAGS
+from durakv.engine import failure, routing, wait
 from durakv.engine.apply import Applier, Outcome
-from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_SWEEP, ITEM_TICK, ITEM_UNPARK, Batch, Item
+from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_TICK, ITEM_UNPARK, Batch, Item
 from durakv.engine.blocking import Origin, Waiter
 from durakv.engine.consensus import Consensus, Dropped, Forwarder
 from durakv.engine.entry import encode_batch
 from durakv.engine.gate import Gate
 from durakv.engine.pubsub import PubSub
-from durakv.engine.transactions import WATCH_ELSEWHERE, WATCH_LOST, begin_exec
+from durakv.engine.transactions import WATCH_LOST, begin_exec
+from durakv.engine.upkeep import Upkeep
 from durakv.keyspace.digest import digest
 from durakv.keyspace.keyspace import Keyspace
 from durakv.observe.events import InternalError, Notice, Observer
@@ -39,9 +42,6 @@ if TYPE_CHECKING:
     from durakv.observe.stats import Stats
     from durakv.world.ports import Clock, Rng, Timer
 
-_SWEEP_KEYS_MAX = 200
-_SWEEP_INTERVAL_MS = 100
-_LEADER_WAIT_POLL_MS = 50
 
 
 class Committed(Protocol):
@@ -81,9 +81,11 @@ class Engine(Outcome):
         self.applier = Applier(ks, table, self)
         self.applier.publish_events = self._publish_events
         self.gate = Gate(self)
+        self.upkeep = Upkeep(self)
         self.batch = Batch()
         self.reads = Batch()
         self.scheduled = False
+        self.stopped = False
         self.proposed: dict[int, Batch] = {}
         self.last_proposed = 0
         self.rounds = 0
@@ -106,9 +108,7 @@ class Engine(Outcome):
         self.waiting_for_leader: dict[Session, tuple[int, Row, list[bytes]]] = {}
         self.leaderless_since_ns = 0
         self.park_timers: dict[Origin, Timer] = {}
-        self.sweep_index = 0
         self.waits: list[wait.Wait] = []
-        self._samples = 0
         # CLIENT PAUSE: what must wait, and who does.
         self.pause_writes = False
         self.pause_all = False
@@ -117,8 +117,7 @@ class Engine(Outcome):
 
     def start(self) -> None:
         """Begin periodic work. Call once consensus, forwarder and pubsub are set."""
-        self.clock.call_later(_SWEEP_INTERVAL_MS, self._sweep_timer)
-        self.clock.call_later(_LEADER_WAIT_POLL_MS, self._leader_wait_timer)
+        self.upkeep.start()
 
     def on_event(self, what: str, facts: dict[str, object]) -> None:
         """Tell the operators something that has no event class of its own."""
@@ -165,7 +164,7 @@ class Engine(Outcome):
         self.cancel_park_timer(origin)
         if self.leading:
             if s.watched or s.blocked:
-                self._internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
+                self.internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
         elif s.origin_node == self.node_id:
             self.forwarder.drop(s)
 
@@ -217,7 +216,7 @@ class Engine(Outcome):
         """Hold ``wire`` and all later replies of ``s`` until log time has passed what the reply relied on."""
         s.gates += 1
         s.gated.append(wire)
-        self._internal(Item(ITEM_TICK, s, None, [], 0, 0, 0))
+        self.internal(Item(ITEM_TICK, s, None, [], 0, 0, 0))
 
     def released(self, session: Session) -> None:
         """See Outcome."""
@@ -235,13 +234,15 @@ class Engine(Outcome):
 
     def schedule(self) -> None:
         """Ask for turn_end() once this turn's input is handled."""
-        if not self.scheduled:
+        if not self.scheduled and not self.stopped:
             self.scheduled = True
             self.clock.call_soon(self.turn_end)
 
     def turn_end(self) -> None:
         """Propose the batch, prove the reads, let the protocol work, send the output."""
         self.scheduled = False
+        if self.stopped:
+            return
         if self.leading:
             batch = self.batch
             if batch.writes:
@@ -279,7 +280,7 @@ class Engine(Outcome):
         self.proposed[batch.index] = batch
         self.last_proposed = batch.index
 
-    def _internal(self, item: Item) -> None:
+    def internal(self, item: Item) -> None:
         """Add work of the node's own to this turn's entry."""
         if not self.leading:
             return
@@ -359,7 +360,7 @@ class Engine(Outcome):
         if was_leading and not leading:
             failure.demoted(self)
         if leader_id and self.waiting_for_leader:
-            self._leader_found()
+            routing.leader_found(self)
 
     def serving_changed(self, reads_now: bool, lease_reads: bool) -> None:
         """The leader has applied its own first entry (or has not yet): which shortcuts reads may take."""
@@ -398,7 +399,7 @@ class Engine(Outcome):
             if waiter.deadline_ms:
                 self._arm_park_timer(waiter)
         else:
-            self._internal(Item(ITEM_DROP, None, None, [], 0, session.origin_node, session.uid))
+            self.internal(Item(ITEM_DROP, None, None, [], 0, session.origin_node, session.uid))
 
     def woken(self, origin: Origin, reply: object) -> None:
         """See Outcome."""
@@ -431,15 +432,29 @@ class Engine(Outcome):
 
     def run_local(self, s: Session, row: Row, argv: list[bytes]) -> object:
         """Run a node-local handler; errors become replies."""
+        began_ns = self.clock.monotonic_ns()
         try:
             return row.fn(LocalContext(s, self), argv)
         except CommandError as e:
+            if isinstance(e, Denied):
+                note_denied(self, s, e)
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
         except Exception as e:
             self.internal_error(0, row.name, e)
             return ErrorReply(INTERNAL)
+        finally:
+            self.took(s, row, argv, self.clock.monotonic_ns() - began_ns)
+
+    def took(self, s: Session | None, row: Row, argv: list[bytes], took_ns: int) -> None:
+        """A command ran this long; keep it in the slow log and the latency monitor when it was slow."""
+        took_us = took_ns // 1000
+        slowlog = self.instruments.slowlog
+        if 0 <= slowlog.threshold_us <= took_us and not row.flags & FLAGS["skip_commandlog"]:
+            address, name = ("", b"") if s is None else (s.address, s.name)
+            slowlog.note(took_us, argv, address, name, self.clock.wall_ms())
+        self.instruments.latency.note("command", took_us // 1000, self.clock.wall_ms())
 
     def exec_transaction(self, s: Session) -> object:
         """EXEC: log the queued commands as one entry, or send them to the leader."""
@@ -460,73 +475,15 @@ class Engine(Outcome):
             return
         s.watched = {}
         if self.leading:
-            self._internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
+            self.internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
         else:
             self.forwarder.drop(s)
 
     # -- followers -----------------------------------------------------------------------------------------------------
 
     def away(self, s: Session, row: Row, argv: list[bytes]) -> None:
-        """A read or write on a node that does not lead. Raises CommandError."""
-        if row.kind == READ and s.readonly and not row.is_blocking:
-            if s.pending:
-                s.held.appendleft(argv)
-                return
-            self.gate.read_now(s, row, argv)
-            return
-        if self.cluster_enabled and s.origin_node == self.node_id and row.key_at != 0:
-            slot = self.gate.check_slots(row, argv)
-            if slot >= 0:
-                raise CommandError(self._moved(slot))
-        if not self.leader_id or self.leader_id == self.node_id:
-            self._wait_for_leader(s, row, argv)
-            return
-        if row.is_blocking or row.forwarded:
-            s.blocked = True
-        if row.name == "watch":
-            s.watched[WATCH_ELSEWHERE] = 0
-        s.pending += 1
-        self.forwarder.forward(s, argv)
-        self.schedule()
-
-    def _moved(self, slot: int) -> str:
-        if not self.leader_id:
-            return "CLUSTERDOWN The cluster is down"
-        for member in self.consensus.view().members:
-            if member.node_id == self.leader_id:
-                return f"MOVED {slot} {member.client_host}:{member.client_port}"
-        return "CLUSTERDOWN The cluster is down"
-
-    def _wait_for_leader(self, s: Session, row: Row, argv: list[bytes]) -> None:
-        if s.pending:
-            s.held.appendleft(argv)
-            return
-        waited_ns = self.clock.monotonic_ns() - self.leaderless_since_ns
-        limit_ns = 3 * int(self.settings.election_timeout_ms) * 1_000_000
-        if waited_ns > limit_ns:
-            raise CommandError(failure.NO_LEADER)
-        s.blocked = True
-        self.waiting_for_leader[s] = (self.clock.monotonic_ns() + limit_ns, row, argv)
-
-    def _leader_found(self) -> None:
-        waiting = self.waiting_for_leader
-        self.waiting_for_leader = {}
-        for s, (_, _, argv) in waiting.items():
-            s.blocked = False
-            self.gate.execute(s, argv)
-            self.wake(s)
-
-    def _leader_wait_timer(self) -> None:
-        self.clock.call_later(_LEADER_WAIT_POLL_MS, self._leader_wait_timer)
-        if self.waiting_for_leader:
-            now_ns = self.clock.monotonic_ns()
-            late = [s for s, (deadline_ns, _, _) in self.waiting_for_leader.items() if deadline_ns <= now_ns]
-            for s in late:
-                del self.waiting_for_leader[s]
-                s.blocked = False
-                self.respond(s, CommandError(failure.NO_LEADER))
-        if self.dirty:
-            self.flush_output()
+        """See routing.away."""
+        routing.away(self, s, row, argv)
 
     def forward_lost(self, s: Session, *, maybe_logged: bool) -> None:
         """See failure.forward_lost."""
@@ -540,7 +497,7 @@ class Engine(Outcome):
 
         def expire() -> None:
             self.park_timers.pop(origin, None)
-            self._internal(Item(ITEM_UNPARK, None, None, [b"timeout"], 0, origin[0], origin[1]))
+            self.internal(Item(ITEM_UNPARK, None, None, [b"timeout"], 0, origin[0], origin[1]))
 
         self.park_timers[origin] = self.clock.call_later(delay_ms, expire)
 
@@ -550,31 +507,6 @@ class Engine(Outcome):
             timer = self.park_timers.pop(origin, None)
             if timer is not None:
                 timer.cancel()
-
-    def _sample(self) -> None:
-        stats = self.stats
-        stats.commands = sum(row.calls for row in self.table.all)
-        stats.keyspace_hits = self.gate.hits
-        stats.keyspace_misses = self.gate.misses
-        stats.expired_keys = self.ks.expired_keys
-        stats.sample(self.clock.wall_ms())
-        self._samples += 1
-        if self.settings.maxmemory and self._samples % 5 == 0:
-            self.over_memory = self.instruments.process.rss_bytes() > self.settings.maxmemory
-
-    def _sweep_timer(self) -> None:
-        self.clock.call_later(_SWEEP_INTERVAL_MS, self._sweep_timer)
-        self._sample()
-        wait.check(self)
-        if not self.leading or self.sweep_index > self.applier.applied:
-            return
-        now_ms = self.clock.wall_ms()
-        for db in self.ks.dbs:
-            if db.deadlines and db.deadlines[0][0] <= now_ms:
-                keys = db.due(now_ms, _SWEEP_KEYS_MAX)
-                if keys:
-                    self._internal(Item(ITEM_SWEEP, None, None, keys, db.number, 0, 0))
-                    self.sweep_index = self.last_proposed + 1
 
     # -- Services ------------------------------------------------------------------------------------------------------
 
@@ -647,5 +579,5 @@ class Engine(Outcome):
         if not session.blocked or origin not in self.applier.sessions.waiters or not self.leading:
             return False
         reason = b"UNBLOCKED client unblocked via CLIENT UNBLOCK" if error else b"timeout"
-        self._internal(Item(ITEM_UNPARK, None, None, [reason], 0, origin[0], origin[1]))
+        self.internal(Item(ITEM_UNPARK, None, None, [reason], 0, origin[0], origin[1]))
         return True

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from durakv.acl.users import Denied
+from durakv.commands.acl import note_denied
 from durakv.commands.context import ReadContext
 from durakv.commands.spec import FLAGS, LOCAL, READ, WRITE
 from durakv.engine.batch import ITEM_READ, ITEM_WRITE, Item
@@ -78,7 +80,7 @@ class Gate:
             if self.watchers and not row.flags & self.unmonitored:
                 self.engine.instruments.monitors.feed(s, argv, self.clock.wall_ms() * 1000)
             kind = row.kind
-            if self.engine.pause_writes and (kind == WRITE or (self.engine.pause_all and row.name != "client")):
+            if self.engine.pause_writes and (kind == WRITE or (self.engine.pause_all and not row.name.startswith("client|"))):
                 self.engine.hold_paused(s, argv)
                 return
             if kind == LOCAL:
@@ -97,7 +99,9 @@ class Gate:
                 return
             if s.multi is not None:
                 s.multi_error = True
-            self.engine.stats.errors += 1
+            self.engine.stats.error(e.text)
+            if isinstance(e, Denied):
+                note_denied(self.engine, s, e)
             self.engine.respond(s, e)
 
     # -- reads -------------------------------------------------------------------------------------------------------

@@ -257,12 +257,10 @@ class _Reader:
         return value
 
     def _set(self) -> SetValue:
-        value = SetValue()
-        for _ in range(self.count(1)):
-            if not value.add(self.string()):
-                raise DumpError(_BAD)
-        value.settle()
-        return value
+        members = [self.string() for _ in range(self.count(1))]
+        if len(dict.fromkeys(members)) != len(members):
+            raise DumpError(_BAD)
+        return SetValue.of(members)
 
     def _hash(self) -> Hash:
         value = Hash()

@@ -94,6 +94,8 @@ class GroupNode:
         self.stopping: Callable[[], None] | None = None
         self.stop_deadline_ns = 0
         self.removed = False
+        # The store is closing: nothing may reach the log any more.
+        self.stopped = False
         self.on_removed: Callable[[], None] | None = None
         self.on_fatal: Callable[[str], None] | None = None
         # Measures free space; set by the owner of the store.
@@ -252,7 +254,7 @@ class GroupNode:
 
     def pump(self) -> None:
         """Do everything the core asks for now. Not re-entrant: inner calls only leave work for the outer one."""
-        if self.pumping:
+        if self.pumping or self.stopped:
             return
         self.pumping = True
         core = self.core
@@ -442,6 +444,8 @@ class GroupNode:
 
     def _hint_timer(self) -> None:
         """Persist how far is committed and synced now and then: a restart applies that much without waiting."""
+        if self.stopped:
+            return
         self.clock.call_later(_HINT_MS, self._hint_timer)
         self.check_disk()
         current = self.hardstate.current

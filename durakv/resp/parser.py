@@ -230,6 +230,10 @@ class Parser:
         if line_end + 2 > size:
             self._wait(data, pos, line_end + 2 - start, -1)
             return -1
+        # Before the number is cut out: in a line without any byte there is nothing to cut.
+        if not multibulk and data[start] != _DOLLAR:
+            got = data[start : start + 1].decode("utf-8", "surrogateescape")
+            return self._fail(f"expected '$', got '{got}'")
         number = _number(data[start + 1 : line_end])
         if multibulk:
             if number == _NOT_A_NUMBER or number > ARGS_MAX:
@@ -238,9 +242,6 @@ class Parser:
                 return self._fail("unauthenticated multibulk length")
             self._left = max(number, 0)
         else:
-            if data[start] != _DOLLAR:
-                got = data[start : start + 1].decode("utf-8", "surrogateescape")
-                return self._fail(f"expected '$', got '{got}'")
             if number < 0 or number > self.arg_max_bytes:
                 return self._fail("invalid bulk length")
             if number > UNAUTHENTICATED_ARG_MAX_BYTES and not self.authenticated:

@@ -29,7 +29,9 @@ class ClientEngine(Protocol):
     """What a connection needs of the engine."""
 
     stats: Stats
-    on_event: Callable[[str, dict[str, object]], None] | None
+
+    def on_event(self, what: str, facts: dict[str, object]) -> None:
+        """Tell the operators."""
 
     def open_session(self, address: str, local_address: str) -> Session: ...
 
@@ -197,7 +199,6 @@ class ClientConnection:
         stream = self._stream
         if session is None or stream is None:
             return
-        session.flush_wanted = False
         out = session.out
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
@@ -335,9 +336,8 @@ class ClientConnection:
             self._attention = bool(session.held or self._last_words or self._eof)
 
     def _tell(self, reason: str) -> None:
-        on_event = self._engine.on_event
-        if on_event is not None and self.session is not None:
-            on_event("client-dropped", {"client": self.session.address, "id": self.session.id, "reason": reason})
+        if self.session is not None:
+            self._engine.on_event("client-dropped", {"client": self.session.address, "id": self.session.id, "reason": reason})
 
 
 def _text(address: tuple[str, int]) -> str:

@@ -249,7 +249,10 @@ class Log(Generic[E]):
         self._inflight = batch
         error = self.lane.run_inline(partial(batch.run, self._writer))
         self._finish(batch, error)
-        return error is None and not batch.full and self._handed == self._last and self._inflight is None
+        return error is None and not batch.full and self._handed == self._last and not self._busy()
+
+    def _busy(self) -> bool:
+        return self._inflight is not None
 
     def retry(self) -> None:
         """There is space again: write what had to wait."""
@@ -456,7 +459,7 @@ class Log(Generic[E]):
         # Taken before the flush: under a laxer policy it makes later appends ready at once.
         ready, self._ready = self._ready + [done for _, done in batch.waiters], []
         self._flush()
-        if self._inflight is None:
+        if not self._busy():
             self._idle_since_ns = self.lane.clock.monotonic_ns()
             self._arm_mark()
         if not self._spare_asked and self._segments[-1].end > self._writer.segment_bytes // 2 and not self._closing:

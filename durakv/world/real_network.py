@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, cast
 
 from durakv.world.ports import StreamHandler
 
@@ -44,11 +44,12 @@ class RealStream(asyncio.BaseProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection (and its TLS session) is up."""
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's transports have the interface without being subclasses.
+        stream = cast(asyncio.Transport, transport)
         if self._keepalive_s is not None:
             _set_options(transport.get_extra_info("socket"), self._keepalive_s)
-        self._transport = transport
-        self.write = transport.write
+        self._transport = stream
+        self.write = stream.write
         self.opened = True
         self._handler.on_open(self)
 

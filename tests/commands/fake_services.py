@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from durakv.acl.users import Acl
 from durakv.commands import acl as acl_commands
 from durakv.commands import cluster, connection, introspect, pubsub, server, transactions
 from durakv.commands.context import LocalContext, ReadContext, WriteContext
@@ -43,6 +42,11 @@ def mset(ctx, argv):
 @SAMPLE.read("LMPOPLIKE", arity=-4, since="7.0.0", summary="s", keys="RO|ACCESS@i1+n0/1/1")
 def lmpoplike(ctx, argv):
     return None
+
+
+@SAMPLE.read("DBSIZE", arity=1, since="1.0.0", summary="s", flags="fast")
+def dbsize(ctx, argv):
+    return ctx.db.size
 
 
 class FakeClock:
@@ -142,7 +146,7 @@ class FakeNode:
         self.instruments = Instruments(self.settings, FakeProcess(), self.woken.append)
         self.events: list[Event] = []
         self.observer = self
-        self.acl = Acl(self.rng, acl_commands.command_index(self.table))
+        self.acl = acl_commands.build_acl(self.settings, self.table, self.rng)
         self.pubsub = PubSub(self.woken.append)
         self.clients: dict[int, Session] = {}
         self.view = GroupView()

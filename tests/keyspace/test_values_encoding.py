@@ -120,6 +120,21 @@ def test_set_created_for_a_number_of_members(count: int, first: bytes, name: byt
     assert value.encoding() == name
 
 
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 512, 513])
+@pytest.mark.parametrize("word", [b"", b"word", b"w" * 64, b"w" * 65])
+def test_a_set_built_at_once_has_the_form_of_one_grown(count: int, word: bytes) -> None:
+    members = [b"%d" % i for i in range(count)]
+    if word:
+        members.append(word)
+    grown = SetValue()
+    for member in members:
+        grown.add(member)
+    built = SetValue.of(list(members))
+    assert built.encoding() == grown.encoding()
+    assert built.members == grown.members
+    assert built.positions == grown.positions
+
+
 def test_zset_thresholds() -> None:
     value = ZSet()
     for i in range(128):

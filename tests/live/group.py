@@ -94,7 +94,7 @@ class Group:
         dirs = [base / f"n{i + 1}" for i in range(count)]
         members = [(i + 1, "127.0.0.1", port, port + 10000) for i, port in enumerate(ports)]
         self.cluster_id = bootstrap_cluster([str(d) for d in dirs], members)
-        extra = ["--cluster-id", self.cluster_id, *(directives or [])]
+        extra = ["--cluster-id", self.cluster_id, "--enable-debug-command", "yes", *(directives or [])]
         self.nodes = [Node(i + 1, ports[i], dirs[i], ["--node-id", str(i + 1), *extra]) for i in range(count)]
 
     def __enter__(self) -> Group:
@@ -135,8 +135,9 @@ class Group:
             found = []
             for node in self.nodes:
                 with node.client() as client:
-                    index, digest = client.execute_command("DEBUG", "STATE-DIGEST")
-                    found.append((int(index), bytes(digest)))
+                    flat = client.execute_command("DEBUG", "STATE")
+                    state = dict(zip(flat[::2], flat[1::2], strict=True)) if isinstance(flat, list) else flat
+                    found.append((int(state[b"applied"]), bytes(state[b"digest"])))
             if len({index for index, _ in found}) == 1:
                 return found
             time.sleep(0.1)

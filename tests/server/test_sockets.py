@@ -153,9 +153,10 @@ def test_a_client_that_does_not_read_is_killed_at_the_limit() -> None:
         async with node(client_output_buffer_limit="normal 1mb 0 0") as n:
             _, writer = await n.dial()
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            for _ in range(200):
+            await n.until(lambda: bool(n.listener.connections))
+            while n.listener.connections and not writer.is_closing():
                 writer.write(command(b"ECHO", b"x" * 100_000))
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             await n.until(lambda: not n.listener.connections)
             assert n.engine.stats.output_buffer_closes == 1
             writer.close()

@@ -20,7 +20,7 @@ from pathlib import Path
 from durakv import __version__, build_mode
 from tools.bench import incidents, report
 from tools.bench.measure import Sample, median, percentile, sync_times_us
-from tools.bench.rows import Row, all_rows, benchmark_command, generator, loop_command, run_row
+from tools.bench.rows import Row, all_rows, benchmark_command, fill, generator, loop_command, run_row
 from tools.bench.targets import Target, Unavailable, known_targets, running
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -60,8 +60,11 @@ class Bench:
 
     def _run_target(self, target: Target) -> None:
         with running(target, self.directory / "target") as started:
-            for row in [row for row in self.rows if row.target == target.name]:
-                sample = run_row(row, target, started, self.seconds, self.sizes)
+            rows = [row for row in self.rows if row.target == target.name]
+            if any(row.operation == "GET" for row in rows):
+                fill(started)
+            for row in rows:
+                sample = run_row(row, started, self.seconds, self.sizes)
                 self.samples.setdefault(row, []).append(sample)
                 print(f"  {row.key:<45} {sample.load.per_s:>10,.0f}/s  p50 {sample.load.p50_us:>7,.0f} us  "
                       f"p99 {sample.load.p99_us:>7,.0f} us  cpu {sample.cpu_us:.1f} us", flush=True)  # fmt: skip

@@ -61,7 +61,7 @@ class WaitMode(SetMode):
 
     def complete(self, reply: bytes) -> bool:
         if len(reply) >= 17:
-            if reply[:13] != b"+OK\r\n*2\r\n:1\r\n"[:13] or reply[13:] not in (b":1\r\n", b":2\r\n"):
+            if reply[:13] != b"+OK\r\n*2\r\n:1\r\n" or reply[13:] not in (b":1\r\n", b":2\r\n"):
                 raise WrongReply(reply[:120])
             return True
         if reply[:1] == b"-":

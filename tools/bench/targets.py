@@ -85,7 +85,8 @@ def binary_of(target: Target) -> str:
 
 def free_ports(count: int, apart: int = 0) -> list[int]:
     """Consecutive free ports on loopback; with ``apart``, port + apart is free too."""
-    for base in range(21000 + os.getpid() % 2000, 50000, 97):
+    # Below the ports the system hands to outgoing connections, also with 10,000 added.
+    for base in range(11000 + os.getpid() % 1000, 22000, 97):
         wanted = [base + n for n in range(count)]
         if apart:
             wanted += [port + apart for port in wanted]
@@ -94,6 +95,7 @@ def free_ports(count: int, apart: int = 0) -> list[int]:
             for port in wanted:
                 probe = socket.socket()
                 sockets.append(probe)
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("127.0.0.1", port))
         except OSError:
             continue

@@ -23,6 +23,21 @@ HASHTABLE: Final = 2
 _NAMES: Final = (b"intset", b"listpack", b"hashtable")
 
 
+def _smallest_form(members: list[bytes]) -> int:
+    count = len(members)
+    size_max = 0
+    for member in members:
+        if not is_integer(member):
+            break
+    else:
+        return INTSET if count <= SetValue.intset_entries_max else HASHTABLE
+    for member in members:
+        size_max = max(size_max, len(member))
+    if count <= SetValue.listpack_entries_max and size_max <= SetValue.listpack_value_max:
+        return LISTPACK
+    return HASHTABLE
+
+
 class SetValue:
     """``positions[members[i]] == i`` for every i; ``form`` is INTSET, LISTPACK or HASHTABLE and only ever grows."""
 
@@ -37,6 +52,15 @@ class SetValue:
         self.members: list[bytes] = []
         self.positions: dict[bytes, int] = {}
         self.form = INTSET
+
+    @staticmethod
+    def of(members: list[bytes]) -> SetValue:
+        """A new set of ``members``, all different, in that order; it takes the list over and journals nothing."""
+        made = SetValue()
+        made.members = members
+        made.positions = {member: i for i, member in enumerate(members)}
+        made.form = _smallest_form(members)
+        return made
 
     def __len__(self) -> int:
         return len(self.members)
@@ -115,15 +139,6 @@ class SetValue:
     def _become(self, form: int) -> None:
         steps.append((self, _UNDO_FORM, self.form, None))
         self.form = form
-
-    def settle(self) -> None:
-        """After a new set was built: all-integer sets that fit are intsets. Source: t_set.c maybeConvertToIntset()."""
-        if self.form == INTSET or len(self.members) > self.intset_entries_max:
-            return
-        for member in self.members:
-            if not is_integer(member):
-                return
-        self._become(INTSET)
 
     def encoding(self) -> bytes:
         """The name OBJECT ENCODING shows."""

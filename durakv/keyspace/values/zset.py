@@ -2,6 +2,7 @@
 
 Order is by score, then by member bytes. A block holds some hundred pairs: inserting moves only its pointers, and a
 rank is the sum of the lengths of the blocks before it. How pairs are cut into blocks is never visible.
+There is no minus zero: a listpack cannot hold one, and whether a sorted set is a listpack must not change a score.
 Rule: every mutator journals its inverse. ``entries_max`` and ``value_size_max`` are zset-max-listpack-entries and
 -value; they decide only the encoding's name.
 """
@@ -92,18 +93,29 @@ class ZSet:
 
     def slice(self, start: int, stop: int) -> list[Pair]:
         """Pairs of rank ``start`` up to, not including, ``stop``; 0 <= start, stop <= length."""
-        out: list[Pair] = []
-        at = 0
-        for block in self.blocks:
-            end = at + len(block)
-            if end > start:
-                if at >= stop:
-                    break
-                if start <= at and end <= stop:
-                    out.extend(block)
-                else:
-                    out.extend(block[max(start - at, 0) : stop - at])
-            at = end
+        if start >= stop:
+            return []
+        blocks = self.blocks
+        size = len(self.scores)
+        # Walk to the first block from the nearer end.
+        if start <= size // 2:
+            number = 0
+            at = 0
+            while at + len(blocks[number]) <= start:
+                at += len(blocks[number])
+                number += 1
+        else:
+            number = len(blocks) - 1
+            at = size - len(blocks[number])
+            while at > start:
+                number -= 1
+                at -= len(blocks[number])
+        out = blocks[number][start - at : stop - at]
+        at += len(blocks[number])
+        while at < stop:
+            number += 1
+            out.extend(blocks[number][: stop - at])
+            at += len(blocks[number])
         return out
 
     def encoding(self) -> bytes:
@@ -131,7 +143,8 @@ class ZSet:
     # -- writing --------------------------------------------------------------------------------------------------
 
     def set(self, member: bytes, score: float) -> None:
-        """Add ``member`` or change its score; ``score`` is not NaN."""
+        """Add ``member`` or change its score; ``score`` is not NaN, and minus zero becomes zero."""
+        score += 0.0
         old = self.scores.get(member)
         if old is not None:
             self._take((old, member))
@@ -153,6 +166,9 @@ class ZSet:
     def fill(self, scores: dict[bytes, float]) -> None:
         """Take over ``scores`` as the content of a new, empty sorted set that no key holds yet."""
         assert not self.scores
+        for member, score in scores.items():
+            if score == 0.0:
+                scores[member] = 0.0
         self.scores = scores
         pairs: list[Pair] = [(score, member) for member, score in scores.items()]
         pairs.sort()
@@ -193,10 +209,10 @@ class ZSet:
 
     def _start_of(self, number: int) -> int:
         """Rank of the first pair of block ``number``."""
-        at = 0
-        for i in range(number):
-            at += len(self.blocks[i])
-        return at
+        blocks = self.blocks
+        if number <= len(blocks) // 2:
+            return sum(map(len, blocks[:number]))
+        return len(self.scores) - sum(map(len, blocks[number:]))
 
     def _before(self, bound: Pair) -> int:
         """How many pairs are < ``bound``."""

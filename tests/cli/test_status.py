@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from durakv.cli import layout, status
+from durakv.cli.client import parse_info
+from durakv.cli.status import NodeStatus
+
+LEADER = """# Replication\r
+role:master\r
+connected_clients:7\r
+instantaneous_ops_per_sec:1234\r
+# Durakv\r
+durakv_role:leader\r
+durakv_term:5\r
+durakv_leader_id:1\r
+durakv_commit_index:2000\r
+durakv_applied_index:2000\r
+durakv_fsync_p99_usec:1500\r
+durakv_writes_refused:no\r
+loading:0\r
+"""
+
+
+def row(node_id: int = 1, **changed: str) -> NodeStatus:
+    return status.status_of(node_id, 7000, {**parse_info(LEADER), **changed})
+
+
+def test_parse_info() -> None:
+    assert parse_info("# A\r\nx:1\r\nurl:http://a:2\r\n\r\nodd\r\n") == {"x": "1", "url": "http://a:2"}
+
+
+def test_status_of_a_leader() -> None:
+    assert row().as_json() == {
+        "address": "127.0.0.1:7000",
+        "applied": 2000,
+        "clients": 7,
+        "commit": 2000,
+        "fsync_p99_us": 1500,
+        "health": "ok",
+        "leader_id": 1,
+        "node_id": 1,
+        "ops_per_s": 1234,
+        "port": 7000,
+        "role": "leader",
+        "term": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "health"),
+    [
+        ("loading", "1", "loading"),
+        ("durakv_writes_refused", "MISCONF log volume nearly full", "MISCONF log volume nearly full"),
+        ("durakv_leader_id", "0", "no leader"),
+        ("durakv_applied_index", "999", "applying late"),
+    ],
+)
+def test_health(field: str, value: str, health: str) -> None:
+    fields = {**parse_info(LEADER), field: value}
+    assert status.status_of(1, 7000, fields).health == health
+
+
+def test_a_plain_redis_node_is_readable() -> None:
+    plain = status.status_of(1, 7000, {"role": "slave", "connected_clients": "1"})
+    assert (plain.role, plain.term, plain.health) == ("follower", None, "ok")
+
+
+def test_unreadable_numbers_are_absent() -> None:
+    assert row(durakv_term="many").term is None
+
+
+def test_the_leader_of_the_highest_term_leads() -> None:
+    rows = [row(1, durakv_term="5"), row(2, durakv_term="6"), row(3, durakv_role="follower", durakv_term="7")]
+    leader = status.leader_of(rows)
+    assert leader is rows[1]
+    assert status.leader_of(rows[2:]) is None
+
+
+def test_lag() -> None:
+    leader, late = row(1), row(2, durakv_role="follower", durakv_applied_index="1990")
+    assert status.lag_of(late, leader) == 10
+    assert status.lag_of(row(3, durakv_applied_index="2001"), leader) == 0
+    assert status.lag_of(late, None) is None
+    assert status.lag_of(NodeStatus(3, 7002), leader) is None
+
+
+def test_table_and_document(tmp_path: Path) -> None:
+    cluster = layout.plan(tmp_path, 2, 7000, [])
+    cluster.cluster_id = "12345678" * 4
+    rows = [row(1), NodeStatus(2, 7001)]
+    out = io.StringIO()
+    Console(file=out, width=100).print(status.table(cluster, rows))
+    lines = {part: line for line in out.getvalue().splitlines() for part in ("n1", "n2") if line.split()[:1] == [part]}
+    for word in ("leader", "2000", "1.5ms", "1234", "ok"):
+        assert word in lines["n1"]
+    for word in ("down", "no answer", "-"):
+        assert word in lines["n2"]
+    document = json.loads(json.dumps(status.document(cluster, rows)))
+    assert document["leader"] == 1
+    assert [node["lag"] for node in document["nodes"]] == [0, None]

@@ -1,0 +1,23 @@
+"""Random programs of sorted sets commands: every reply equals a stock server's."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.commands.collection_programs import LEX, ZSET, assert_alike, program
+from tests.commands.running import Reference
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_replies_equal_a_stock_server(reference: Reference, dice: Random) -> None:
+    assert_alike(program(dice, ZSET, 30), reference)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_ranges_by_member_equal_a_stock_server(reference: Reference, dice: Random) -> None:
+    assert_alike(program(dice, LEX, 25), reference)
