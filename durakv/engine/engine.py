@@ -198,7 +198,7 @@ class Engine(Outcome):
         if not s.flush_wanted:
             s.flush_wanted = True
             self.dirty.append(s)
-            self.schedule()
+        self.schedule()
 
     def flush_output(self) -> None:
         """Send what this turn answered, and let idle sessions go on with held requests."""

@@ -31,7 +31,8 @@ def test_events(run: Run, command: str, events: str) -> None:
 
 
 @pytest.mark.parametrize(("words", "reply"), [
-    ("HGETDEL h FIELDS 2 f x", [b"v", None]), ("HGETDEL h anything 1 f", [b"v"]), ("HGETDEL n FIELDS 2 a b", [None, None]),
+    ("HGETDEL h FIELDS 2 f x", [b"v", None]), ("HGETDEL h anything 1 f", [b"v"]),
+    ("HGETDEL n FIELDS 2 a b", [None, None]),
     ("HGETDEL h FIELDS 2 f f", [b"v", None]),
     ("HGETDEL h FIELDS 0 f", Failed("ERR numfields should be greater than 0 and match the provided number of fields")),
     ("HGETDEL h FIELDS -1 f", Failed("ERR numfields should be greater than 0 and match the provided number of fields")),

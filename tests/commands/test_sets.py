@@ -21,7 +21,8 @@ def table() -> Table:
     ("SADD n a", "new n, sadd n"), ("SADD p a", ""), ("SADD p a z", "sadd p"), ("SREM p a", "srem p"), ("SREM p z", ""),
     ("SREM p a b", "srem p, del p"), ("SMOVE p q a", "srem p, sadd q"), ("SMOVE p q b", "srem p"), ("SMOVE p p a", ""),
     ("SMOVE one n x", "srem one, del one, new n, sadd n"), ("SPOP p", "spop p"), ("SPOP one", "spop one, del one"),
-    ("SPOP p 1", "spop p"), ("SPOP p 9", "spop p, del p"), ("SPOP p 0", ""), ("SUNIONSTORE n p q", "new n, sunionstore n"),
+    ("SPOP p 1", "spop p"), ("SPOP p 9", "spop p, del p"), ("SPOP p 0", ""),
+    ("SUNIONSTORE n p q", "new n, sunionstore n"),
     ("SINTERSTORE p p q", "sinterstore p"), ("SINTERSTORE p p one", "del p"), ("SINTERSTORE n p one", ""),
     ("SDIFFSTORE s p q", "sdiffstore s"),
 ])  # fmt: skip
@@ -36,7 +37,8 @@ def test_events(run: Run, command: str, events: str) -> None:
 
 
 @pytest.mark.parametrize(("words", "reply"), [
-    ("SMOVE n s a", 0), ("SMOVE p s a", WRONGTYPE), ("SMOVE s p a", WRONGTYPE), ("SPOP p x y", Failed("ERR syntax error")),
+    ("SMOVE n s a", 0), ("SMOVE p s a", WRONGTYPE), ("SMOVE s p a", WRONGTYPE),
+    ("SPOP p x y", Failed("ERR syntax error")),
     ("SPOP p -1", Failed("ERR value is out of range, must be positive")), ("SPOP n", None),
     ("SRANDMEMBER p 1 2", Failed("ERR syntax error")), ("SRANDMEMBER n", None), ("SRANDMEMBER n 3", []),
     ("SRANDMEMBER p -4194305", Failed("ERR value is out of range")),
@@ -106,7 +108,8 @@ def test_random_members(run: Run) -> None:
 
 @pytest.mark.parametrize(("command", "name"), [
     ("SADD n 1 2", b"intset"), ("SADD n 1 a", b"listpack"), ("SADD n a " + "x" * 65, b"hashtable"),
-    ("SUNIONSTORE n ints words", b"listpack"), ("SINTERSTORE n ints both", b"intset"), ("SDIFFSTORE n both ints", b"listpack"),
+    ("SUNIONSTORE n ints words", b"listpack"), ("SINTERSTORE n ints both", b"intset"),
+    ("SDIFFSTORE n both ints", b"listpack"),
     ("SADD n " + " ".join(map(str, range(513))), b"hashtable"), ("SADD n " + " ".join(["a"] * 129), b"hashtable"),
 ])  # fmt: skip
 def test_encodings(run: Run, command: str, name: bytes) -> None:

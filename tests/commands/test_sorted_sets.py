@@ -32,7 +32,8 @@ def prepare(run: Run) -> None:
     ("ZADD n 1 a", "new n, zadd n"), ("ZADD z 1 a", ""), ("ZADD z 1 a 9 b", "zadd z"), ("ZADD z NX 9 a", ""),
     ("ZADD z XX 9 a", "zadd z"), ("ZADD n XX 1 a", ""), ("ZADD z INCR 1 a", "zincr z"), ("ZADD z INCR 0 a", ""),
     ("ZINCRBY n 1 a", "new n, zincr n"), ("ZREM z a", "zrem z"), ("ZREM y b", "zrem y, del y"), ("ZREM z x", ""),
-    ("ZPOPMIN z", "zpopmin z"), ("ZPOPMAX z 9", "zpopmax z, del z"), ("ZPOPMIN z 0", ""), ("ZMPOP 2 n y MAX", "zpopmax y, del y"),
+    ("ZPOPMIN z", "zpopmin z"), ("ZPOPMAX z 9", "zpopmax z, del z"), ("ZPOPMIN z 0", ""),
+    ("ZMPOP 2 n y MAX", "zpopmax y, del y"),
     ("BZPOPMIN z 0", "zpopmin z"), ("BZPOPMAX y 0", "zpopmax y, del y"), ("BZMPOP 0 1 z MIN", "zpopmin z"),
     ("ZREMRANGEBYRANK z 0 0", "zremrangebyrank z"), ("ZREMRANGEBYSCORE z 1 3", "zremrangebyscore z, del z"),
     ("ZREMRANGEBYLEX z [a [c", "zremrangebylex z, del z"), ("ZREMRANGEBYSCORE z 7 8", ""),
@@ -56,21 +57,28 @@ def test_events(run: Run, command: str, events: str) -> None:
     ("ZADD z GT LT 1 a", Failed("ERR GT, LT, and/or NX options at the same time are not compatible")),
     ("ZADD z INCR 1 a 2 b", Failed("ERR INCR option supports a single increment-element pair")),
     ("ZADD z NX 1 a 2", SYNTAX), ("ZADD z nan a", Failed("ERR value is not a valid float")),
-    ("ZADD z CH 1 a 9 b 4 d", 2), ("ZADD z GT CH 0 a 9 b", 1), ("ZADD z LT CH 0 a 9 b", 1), ("ZADD z GT INCR -1 a", None),
-    ("ZADD z NX INCR 1 a", None), ("ZADD z XX INCR 1 x", None), ("ZADD z INCR 1.5 a", 2.5), ("ZINCRBY z nx a", Failed("ERR value is not a valid float")),
+    ("ZADD z CH 1 a 9 b 4 d", 2), ("ZADD z GT CH 0 a 9 b", 1), ("ZADD z LT CH 0 a 9 b", 1),
+    ("ZADD z GT INCR -1 a", None),
+    ("ZADD z NX INCR 1 a", None), ("ZADD z XX INCR 1 x", None), ("ZADD z INCR 1.5 a", 2.5),
+    ("ZINCRBY z nx a", SYNTAX),
     ("ZPOPMIN z 1 2", SYNTAX), ("ZPOPMIN z -1", Failed("ERR value is out of range, must be positive")),
-    ("ZMPOP 1 z MIN COUNT 2", [b"z", [[b"a", 1.0], [b"b", 2.0]]]), ("ZMPOP 1 n MIN", NULL_ARRAY), ("ZMPOP 1 z LEFT", SYNTAX),
+    ("ZMPOP 1 z MIN COUNT 2", [b"z", [[b"a", 1.0], [b"b", 2.0]]]), ("ZMPOP 1 n MIN", NULL_ARRAY),
+    ("ZMPOP 1 z LEFT", SYNTAX),
     ("ZUNION 0 z", Failed("ERR at least 1 input key is needed for 'zunion' command")),
     ("ZINTERCARD 0 z", Failed("ERR at least 1 input key is needed for 'zintercard' command")),
     ("ZDIFFSTORE n 0 z", Failed("ERR at least 1 input key is needed for 'zdiffstore' command")),
-    ("ZUNION 2 z", SYNTAX), ("ZUNION 1 z WEIGHTS x", Failed("ERR weight value is not a float")), ("ZDIFF 1 z WEIGHTS 1", SYNTAX),
+    ("ZUNION 2 z", SYNTAX), ("ZUNION 1 z WEIGHTS x", Failed("ERR weight value is not a float")),
+    ("ZDIFF 1 z WEIGHTS 1", SYNTAX),
     ("ZUNION 1 s WEIGHTS x", WRONGTYPE), ("ZUNIONSTORE n 1 z WITHSCORES", SYNTAX), ("ZUNION 1 z LIMIT 1", SYNTAX),
-    ("ZINTERCARD 1 z LIMIT -1", Failed("ERR LIMIT can't be negative")), ("ZINTERCARD 2 z z LIMIT 2", 2), ("ZINTER 2 z p", [b"b", b"c"]),
+    ("ZINTERCARD 1 z LIMIT -1", Failed("ERR LIMIT can't be negative")), ("ZINTERCARD 2 z z LIMIT 2", 2),
+    ("ZINTER 2 z p", [b"b", b"c"]),
     ("ZRANGE z 0 1 LIMIT 0 1", Failed("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")),
     ("ZRANGE z - + BYLEX WITHSCORES", Failed("ERR syntax error, WITHSCORES not supported in combination with BYLEX")),
     ("ZRANGE z x 1 BYSCORE", Failed("ERR min or max is not a float")), ("ZRANGE z 3 (1 BYSCORE REV", [b"c", b"b"]),
-    ("ZRANGE z a b BYLEX", Failed("ERR min or max not valid string range item")), ("ZRANGE z 0 1 BYSCORE BYLEX", SYNTAX),
-    ("ZRANGE z -inf +inf BYSCORE LIMIT -1 5", []), ("ZRANGESTORE n s 0 1", WRONGTYPE), ("ZRANGE z 0 -1 REV", [b"c", b"b", b"a"]),
+    ("ZRANGE z a b BYLEX", Failed("ERR min or max not valid string range item")),
+    ("ZRANGE z 0 1 BYSCORE BYLEX", SYNTAX),
+    ("ZRANGE z -inf +inf BYSCORE LIMIT -1 5", []), ("ZRANGESTORE n s 0 1", WRONGTYPE),
+    ("ZRANGE z 0 -1 REV", [b"c", b"b", b"a"]),
     ("ZRANDMEMBER z 4611686018427387904 WITHSCORES", Failed("ERR value is out of range")), ("ZCARD s", WRONGTYPE),
     ("ZSCAN z 0 NOSCORES", [b"0", [b"a", b"b", b"c"]]), ("ZSCAN y 0", [b"0", [b"b", b"5"]]),
 ])  # fmt: skip
@@ -114,7 +122,8 @@ def test_the_last_member_takes_the_key(run: Run, last: str) -> None:
 
 
 @pytest.mark.parametrize(("words", "keys", "timeout_ms"), [
-    ("BZPOPMIN n m 0", [b"n", b"m"], 0), ("BZPOPMAX n 0.25", [b"n"], 250), ("BZMPOP 1 2 n m MAX COUNT 3", [b"n", b"m"], 1000),
+    ("BZPOPMIN n m 0", [b"n", b"m"], 0), ("BZPOPMAX n 0.25", [b"n"], 250),
+    ("BZMPOP 1 2 n m MAX COUNT 3", [b"n", b"m"], 1000),
 ])  # fmt: skip
 def test_waiting(run: Run, words: str, keys: list[bytes], timeout_ms: int) -> None:
     parked = run(*words.split())
@@ -126,7 +135,8 @@ def test_waiting(run: Run, words: str, keys: list[bytes], timeout_ms: int) -> No
 
 @pytest.mark.parametrize(("words", "reply"), [
     ("BZPOPMIN n z 0", [b"z", b"a", 1.0]), ("BZPOPMAX z 0", [b"z", b"c", 3.0]),
-    ("BZMPOP 0 2 n z MAX COUNT 2", [b"z", [[b"c", 3.0], [b"b", 2.0]]]), ("BZPOPMIN z x", Failed("ERR timeout is not a float or out of range")),
+    ("BZMPOP 0 2 n z MAX COUNT 2", [b"z", [[b"c", 3.0], [b"b", 2.0]]]),
+    ("BZPOPMIN z x", Failed("ERR timeout is not a float or out of range")),
     ("BZMPOP -1 1 z MIN", Failed("ERR timeout is negative")), ("BZPOPMIN n s 0", WRONGTYPE),
 ])  # fmt: skip
 def test_blocking_forms_serve_at_once(run: Run, words: str, reply: object) -> None:
@@ -157,8 +167,10 @@ def test_a_scan_in_pages_finds_every_member(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("command", "name"), [
-    ("ZADD n 1 a", b"listpack"), ("ZADD n 1 " + "x" * 65, b"skiplist"), ("ZADD n " + " ".join(["1 a"] * 129), b"skiplist"),
-    ("ZUNIONSTORE n 1 big", b"skiplist"), ("ZRANGESTORE n big 0 127", b"listpack"), ("ZRANGESTORE n big 0 128", b"skiplist"),
+    ("ZADD n 1 a", b"listpack"), ("ZADD n 1 " + "x" * 65, b"skiplist"),
+    ("ZADD n " + " ".join(["1 a"] * 129), b"skiplist"),
+    ("ZUNIONSTORE n 1 big", b"skiplist"), ("ZRANGESTORE n big 0 127", b"listpack"),
+    ("ZRANGESTORE n big 0 128", b"skiplist"),
 ])  # fmt: skip
 def test_encodings(run: Run, command: str, name: bytes) -> None:
     for i in range(129):
