@@ -18,7 +18,12 @@ from durakv import native
 
 def remove_extensions(root: Path) -> int:
     """Delete every extension module and the manifest of an in-place build. Returns how many files went."""
-    doomed = [path for path in (root / "durakv").rglob("*" + EXTENSION_SUFFIXES[0]) if path.is_file()]
+    doomed = [
+        path
+        for package in ("durakv", "raft")
+        for path in (root / package).rglob("*" + EXTENSION_SUFFIXES[0])
+        if path.is_file()
+    ]
     manifest = root / "durakv" / native.MANIFEST_NAME
     if manifest.exists():
         doomed.append(manifest)

@@ -20,8 +20,13 @@ COMMANDS: Final = Commands("string")
 LCS_TYPES: Final = "ERR The specified keys must contain string values"
 LCS_BOTH: Final = "ERR If you want both the length and indexes, please just use IDX."
 LCS_MEMORY: Final = "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
-# Upstream refuses a table of 4-byte cells above proto-max-bulk-len; the same inputs are refused here.
+# Upstream refuses a table of 4-byte cells above proto-max-bulk-len; the same inputs are refused here, and lopsided ones
+# whose rows would take long or much memory, because nothing else runs meanwhile.
 _CELL_BYTES: Final = 4
+_ROWS_BYTES_MAX: Final = 128 * 1024 * 1024
+_ROW_OVERHEAD_BYTES: Final = 40
+_TEXT_MAX: Final = 8 * 1024 * 1024
+_ONE: Final = 49
 
 
 class Match:
@@ -52,7 +57,11 @@ def lcs(ctx: ReadContext, argv: Argv) -> Reply:
     a = _text(ctx.db.get(argv[1]))
     b = _text(ctx.db.get(argv[2]))
     options = _parse(argv)
-    if (len(a) + 1) * (len(b) + 1) * _CELL_BYTES > STRING_MAX:
+    if (
+        (len(a) + 1) * (len(b) + 1) * _CELL_BYTES > STRING_MAX
+        or (len(b) + 1) * (len(a) // 8 + _ROW_OVERHEAD_BYTES) > _ROWS_BYTES_MAX
+        or max(len(a), len(b)) > _TEXT_MAX
+    ):
         raise CommandError(LCS_MEMORY)
     rows = growth_rows(a, b)
     total = rows[len(b)].bit_count()
@@ -108,8 +117,13 @@ def _parse(argv: Argv) -> _Options:
 def growth_rows(a: bytes, b: bytes) -> list[int]:
     """For each prefix of ``b``: bit i set where one more byte of ``a`` (a[i]) lengthens the common subsequence."""
     places: dict[int, int] = {}
-    for i in range(len(a)):
-        places[a[i]] = places.get(a[i], 0) | (1 << i)
+    backwards = a[::-1]
+    for byte in dict.fromkeys(b):
+        if byte in a:
+            digits = bytearray(b"0" * 256)
+            digits[byte] = _ONE
+            # Base 2 is read in linear time.
+            places[byte] = int(backwards.translate(bytes(digits)), 2)
     everything = (1 << len(a)) - 1
     flat = everything
     rows = [0]
@@ -121,19 +135,28 @@ def growth_rows(a: bytes, b: bytes) -> list[int]:
 
 
 def walk_back(a: bytes, b: bytes, rows: list[int]) -> tuple[bytes, list[Match]]:
-    """The subsequence and its contiguous runs, from the end of the strings to the start."""
+    """The subsequence and its contiguous runs, from the end of the strings to the start.
+
+    ``here`` is the length for the prefixes a[:i] and b[:j], ``above`` for a[:i] and b[:j-1].
+    """
     common = bytearray()
     matches: list[Match] = []
     run: Match | None = None
     i = len(a)
     j = len(b)
+    size = i // 8 + 1
     here = rows[j].bit_count()
+    above = rows[j - 1].bit_count() if j else 0
+    row = rows[j].to_bytes(size, "little")
+    row_above = rows[j - 1].to_bytes(size, "little") if j else row
     while i > 0 and j > 0:
         ended = False
-        if a[i - 1] == b[j - 1]:
-            common.append(a[i - 1])
+        left = i - 1
+        down = True
+        if a[left] == b[j - 1]:
+            common.append(a[left])
             if run is None:
-                run = Match(i - 1, j - 1)
+                run = Match(left, j - 1)
             elif run.a_first == i and run.b_first == j:
                 run.a_first -= 1
                 run.b_first -= 1
@@ -141,17 +164,21 @@ def walk_back(a: bytes, b: bytes, rows: list[int]) -> tuple[bytes, list[Match]]:
                 ended = True
             if run.a_first == 0 or run.b_first == 0:
                 ended = True
-            i -= 1
-            j -= 1
-            here -= 1
+            i = left
         else:
             # Upstream drops a byte of `a` only when that alone keeps the length.
-            grows = (rows[j] >> (i - 1)) & 1
-            if grows == 0 and (rows[j - 1] & ((1 << i) - 1)).bit_count() < here:
-                i -= 1
-            else:
-                j -= 1
+            if above < here and not row[left >> 3] >> (left & 7) & 1:
+                above -= row_above[left >> 3] >> (left & 7) & 1
+                i = left
+                down = False
             ended = run is not None
+        if down:
+            j -= 1
+            here = (rows[j] & ((1 << i) - 1)).bit_count()
+            row = row_above
+            if j:
+                above = (rows[j - 1] & ((1 << i) - 1)).bit_count()
+                row_above = rows[j - 1].to_bytes(size, "little")
         if ended and run is not None:
             matches.append(run)
             run = None

@@ -48,7 +48,7 @@ class Row:
     """
 
     __slots__ = (
-        "argc_max", "argc_min", "calls", "categories", "declaration", "denyoom", "first", "flags", "fn", "forwarded",
+        "argc_max", "argc_min", "calls", "categories", "declaration", "denyoom", "first", "flags", "fn", "forwarded", "heads",
         "id", "immediate", "is_blocking", "key_at", "kind", "last", "movable_keys", "name", "needs_session", "no_auth",
         "no_multi", "pubsub_ok", "specs", "step", "subs",
     )  # fmt: skip
@@ -77,6 +77,8 @@ class Row:
         self.subs: dict[bytes, Row] | None = None
         self.declaration: Declaration = d
         self.calls: int = 0
+        # Encoded beginnings of log records, by argument count; filled by engine/entry.py.
+        self.heads: dict[int, bytes] = {}
         self.denyoom: bool = "denyoom" in d.flags
         self.is_blocking: bool = "blocking" in d.flags
         self.no_auth: bool = "no_auth" in d.flags

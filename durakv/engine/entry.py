@@ -9,7 +9,7 @@ transaction of n commands, ``@drop``, ``@unpark reason``, ``@tick``, ``@sweep ke
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from durakv.commands.spec import READ, WRITE
 from durakv.engine.batch import (
@@ -24,6 +24,9 @@ from durakv.engine.batch import (
     Item,
 )
 
+if TYPE_CHECKING:
+    from durakv.commands.table import Row
+
 FORMAT: Final = 1
 # Raised when a command's result changes; a node meeting a higher level stops applying.
 SEMANTICS: Final = 1
@@ -33,7 +36,10 @@ HEADER_SIZE: Final = 24
 
 _COUNT: Final = [b"*%d\r\n" % n for n in range(256)]
 _LENGTH: Final = [b"$%d\r\n" % n for n in range(1024)]
+_NEXT: Final = [b"\r\n$%d\r\n" % n for n in range(1024)]
 _CRLF: Final = b"\r\n"
+# Argument counts whose heads one row keeps; a row of a subcommand has its container's name, which is as fixed.
+_HEADS_MAX: Final = 64
 
 
 def put_array(out: list[bytes], argv: list[bytes]) -> None:
@@ -45,6 +51,24 @@ def put_array(out: list[bytes], argv: list[bytes]) -> None:
         out.append(_LENGTH[size] if size < 1024 else b"$%d\r\n" % size)
         out.append(arg)
         out.append(_CRLF)
+
+
+def put_command(out: list[bytes], row: Row, argv: list[bytes]) -> None:
+    """Append a command under its canonical name; the head is cached, and each length comes with the CRLF before it."""
+    n = len(argv)
+    head = row.heads.get(n)
+    if head is None:
+        name = argv[0].upper()
+        head = b"*%d\r\n$%d\r\n%b" % (n, len(name), name)
+        if len(row.heads) < _HEADS_MAX:
+            row.heads[n] = head
+    out.append(head)
+    for i in range(1, n):
+        arg = argv[i]
+        size = len(arg)
+        out.append(_NEXT[size] if size < 1024 else b"\r\n$%d\r\n" % size)
+        out.append(arg)
+    out.append(_CRLF)
 
 
 def encode_batch(batch: Batch, now_ms: int, seed: int) -> bytes:
@@ -65,7 +89,7 @@ def encode_batch(batch: Batch, now_ms: int, seed: int) -> bytes:
             if item.db != db:
                 db = item.db
                 put_array(out, [b"@db", b"%d" % db])
-            put_array(out, item.argv)
+            put_command(out, row, item.argv)
         elif kind == ITEM_EXEC:
             db = _put_exec(out, item, db)
         elif kind == ITEM_TICK:
@@ -103,5 +127,5 @@ def _put_exec(out: list[bytes], item: Item, db: int) -> int:
         if part.db != db:
             db = part.db
             put_array(out, [b"@db", b"%d" % db])
-        put_array(out, part.argv)
+        put_command(out, part.row, part.argv)
     return db

@@ -39,6 +39,7 @@ class Gate:
         self.clock = engine.clock
         self.watchers = engine.instruments.monitors.watchers
         self.unmonitored = FLAGS["skip_monitor"] | FLAGS["admin"]
+        self.seed = engine.rng.bits64() >> 8
         self.hits = 0
         self.misses = 0
 
@@ -147,12 +148,15 @@ class Gate:
         ctx = self.rctx
         ks = self.ks
         ctx.db = ks.dbs[db]
-        now_ms = self.clock.wall_ms()
-        if now_ms < ks.log_ms:
-            now_ms = ks.log_ms
-        ks.now_ms = now_ms
-        ctx.now_ms = now_ms
-        ctx.seed = now_ms + row.calls
+        # Without deadlines in the database no reply depends on the time.
+        if ctx.db.nexp:
+            now_ms = self.clock.wall_ms()
+            if now_ms < ks.log_ms:
+                now_ms = ks.log_ms
+            ks.now_ms = now_ms
+            ctx.now_ms = now_ms
+        self.seed += 1
+        ctx.seed = self.seed
         ctx.draws = 0
         try:
             return row.fn(ctx, argv)

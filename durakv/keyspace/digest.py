@@ -7,11 +7,11 @@ not whether a string is ``bytes`` or ``bytearray``. It reads values only through
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Protocol
+from typing import Final, Protocol
 
 from durakv.keyspace.keyspace import Db, Keyspace
 
-DIGEST_SIZE = 16
+DIGEST_SIZE: Final = 16
 
 
 class Canonical(Protocol):

@@ -344,7 +344,7 @@ class GroupNode:
             both = _Both(lambda error: self._persisted(error, after))
             self.hardstate.write(state, lambda error: self._half(both, error))
             self.log.append(rd.entries, both.done)
-        elif self.inline_sync:
+        elif self.inline_sync or self.log.lazy():
             self.log.append_inline(rd.entries, lambda error: self._persisted(error, after))
         else:
             self.log.append(rd.entries, lambda error: self._persisted(error, after))

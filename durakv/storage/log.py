@@ -251,6 +251,10 @@ class Log(Generic[E]):
         self._finish(batch, error)
         return error is None and not batch.full and self._handed == self._last and not self._busy()
 
+    def lazy(self) -> bool:
+        """Whether appends are acknowledged without a sync: then a write on the calling thread beats the hand-over."""
+        return self._sync != SYNC_ALWAYS
+
     def _busy(self) -> bool:
         return self._inflight is not None
 

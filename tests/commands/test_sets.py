@@ -96,6 +96,15 @@ def test_the_same_seed_pops_the_same_members() -> None:
     assert replies[0] == replies[1]
 
 
+def test_popping_a_number_of_members_favours_no_position(run: Run) -> None:
+    popped: set[bytes] = set()
+    for _ in range(60):
+        run("DEL", "p")
+        run("SADD", "p", *range(20))
+        popped.update(run("SPOP", "p", "3").items)
+    assert popped == {b"%d" % i for i in range(20)}
+
+
 def test_random_members(run: Run) -> None:
     members = {b"%d" % i for i in range(20)}
     run("SADD", "p", *members)

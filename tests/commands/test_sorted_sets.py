@@ -58,7 +58,8 @@ def test_events(run: Run, command: str, events: str) -> None:
     ("ZADD z INCR 1 a 2 b", Failed("ERR INCR option supports a single increment-element pair")),
     ("ZADD z NX 1 a 2", SYNTAX), ("ZADD z nan a", Failed("ERR value is not a valid float")),
     ("ZADD z CH 1 a 9 b 4 d", 2), ("ZADD z GT CH 0 a 9 b", 1), ("ZADD z LT CH 0 a 9 b", 1),
-    ("ZADD z GT INCR -1 a", None),
+    ("ZADD z GT INCR -1 a", None), ("ZADD z GT INCR 0 a", None),
+    ("ZADD z LT INCR 0 a", None),
     ("ZADD z NX INCR 1 a", None), ("ZADD z XX INCR 1 x", None), ("ZADD z INCR 1.5 a", 2.5),
     ("ZINCRBY z nx a", SYNTAX),
     ("ZPOPMIN z 1 2", SYNTAX), ("ZPOPMIN z -1", Failed("ERR value is out of range, must be positive")),
@@ -72,7 +73,8 @@ def test_events(run: Run, command: str, events: str) -> None:
     ("ZUNION 1 s WEIGHTS x", WRONGTYPE), ("ZUNIONSTORE n 1 z WITHSCORES", SYNTAX), ("ZUNION 1 z LIMIT 1", SYNTAX),
     ("ZINTERCARD 1 z LIMIT -1", Failed("ERR LIMIT can't be negative")), ("ZINTERCARD 2 z z LIMIT 2", 2),
     ("ZINTER 2 z p", [b"b", b"c"]),
-    ("ZRANGE z 0 1 LIMIT 0 1", Failed("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")),
+    ("ZRANGE z 0 1 LIMIT 0 1",
+     Failed("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")),
     ("ZRANGE z - + BYLEX WITHSCORES", Failed("ERR syntax error, WITHSCORES not supported in combination with BYLEX")),
     ("ZRANGE z x 1 BYSCORE", Failed("ERR min or max is not a float")), ("ZRANGE z 3 (1 BYSCORE REV", [b"c", b"b"]),
     ("ZRANGE z a b BYLEX", Failed("ERR min or max not valid string range item")),
@@ -99,8 +101,8 @@ def test_infinities_do_not_add_up(run: Run) -> None:
 def test_resp3_shapes(run: Run) -> None:
     prepare(run)
     pair = b"*1\r\n*2\r\n$1\r\nb\r\n,5\r\n"
-    for words in (["ZRANGE", "y", "0", "-1", "WITHSCORES"], ["ZUNION", "1", "y", "WITHSCORES"],
-                  ["ZRANDMEMBER", "y", "1", "WITHSCORES"], ["ZREVRANGEBYSCORE", "y", "9", "0", "WITHSCORES"]):  # fmt: skip
+    readers = ("ZRANGE y 0 -1", "ZUNION 1 y", "ZRANDMEMBER y 1", "ZREVRANGEBYSCORE y 9 0")
+    for words in [[*reader.split(), "WITHSCORES"] for reader in readers]:
         assert run.wire(*words, protocol=3) == pair
         assert run.wire(*words, protocol=2) == b"*2\r\n$1\r\nb\r\n$1\r\n5\r\n"
     assert run.wire("ZSCORE", "y", "b", protocol=3) == b",5\r\n"
@@ -112,7 +114,8 @@ def test_resp3_shapes(run: Run) -> None:
 
 
 @pytest.mark.parametrize("last", [
-    "ZREM y b", "ZPOPMIN y", "ZPOPMAX y 3", "ZMPOP 1 y MIN", "BZPOPMAX y 0", "BZMPOP 0 1 y MAX", "ZREMRANGEBYRANK y 0 0",
+    "ZREM y b", "ZPOPMIN y", "ZPOPMAX y 3", "ZMPOP 1 y MIN", "BZPOPMAX y 0", "BZMPOP 0 1 y MAX",
+    "ZREMRANGEBYRANK y 0 0",
     "ZREMRANGEBYSCORE y 5 5", "ZREMRANGEBYLEX y - +", "ZINTERSTORE y 2 y n", "ZRANGESTORE y n 0 -1",
 ])  # fmt: skip
 def test_the_last_member_takes_the_key(run: Run, last: str) -> None:
@@ -184,3 +187,22 @@ def test_minus_zero_is_zero(run: Run) -> None:
     assert run.wire("ZSCORE", "z", "a") == b"$1\r\n0\r\n"
     run("ZUNIONSTORE", "y", "1", "z", "WEIGHTS", "-1")
     assert run.wire("ZSCORE", "y", "a") == b"$1\r\n0\r\n"
+
+
+@pytest.mark.parametrize(("limit", "forward", "backward"), [
+    ("0 2", [b"a", b"b"], [b"e", b"d"]), ("1 2", [b"b", b"c"], [b"d", b"c"]), ("3 9", [b"d", b"e"], [b"b", b"a"]),
+    ("5 1", [], []), ("0 0", [], []), ("2 -1", [b"c", b"d", b"e"], [b"c", b"b", b"a"]), ("-1 2", [], []),
+])  # fmt: skip
+def test_limits_count_from_where_the_range_begins(
+    run: Run, limit: str, forward: list[bytes], backward: list[bytes]
+) -> None:
+    run("ZADD", "z", "0", "a", "0", "b", "0", "c", "0", "d", "0", "e")
+    words = ["LIMIT", *limit.split()]
+    for low, high, by in (("-inf", "+inf", "BYSCORE"), ("-", "+", "BYLEX")):
+        assert run("ZRANGE", "z", low, high, by, *words) == forward
+        assert run("ZRANGE", "z", high, low, by, "REV", *words) == backward
+        assert run("ZRANGESTORE", "n", "z", high, low, by, "REV", *words) == len(backward)
+    assert run("ZRANGEBYSCORE", "z", "0", "0", *words) == forward
+    assert run("ZREVRANGEBYSCORE", "z", "0", "0", *words) == backward
+    assert run("ZRANGEBYLEX", "z", "[a", "[e", *words) == forward
+    assert run("ZREVRANGEBYLEX", "z", "[e", "[a", *words) == backward

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from durakv.commands.strings_lcs import growth_rows, walk_back
 from durakv.commands.table import Table
 from durakv.keyspace import journal
 from durakv.resp.types import OK
-from tests.commands.running import Run, declarations
+from tests.commands.running import Both, Run, declarations
 
 SYNTAX = "ERR syntax error"
 WRONGTYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
@@ -164,10 +166,21 @@ def test_string_limit(run: Run) -> None:
     assert run("GET", "k") == b"v"
 
 
-def test_lcs_refuses_huge_tables(run: Run) -> None:
-    run("SET", "a", "x" * 20_000)
-    run("SET", "b", "y" * 20_000)
+@pytest.mark.parametrize(("first", "second"), [(20_000, 20_000), (1, 5_000_000), (9_000_000, 1)])
+def test_lcs_refuses_huge_tables(run: Run, first: int, second: int) -> None:
+    run("SET", "a", "x" * first)
+    run("SET", "b", "y" * second)
     assert run("LCS", "a", "b", "LEN").text.startswith("ERR Insufficient memory")
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("first", "second"), [(1500, 1500), (60_000, 30), (20, 100_000)])
+def test_long_lcs_equals_stock(both: Both, first: int, second: int) -> None:
+    dice = random.Random(first)
+    both("SET", "a", bytes(dice.choices(b"abcd", k=first)))
+    both("SET", "b", bytes(dice.choices(b"abce", k=second)))
+    both("LCS", "a", "b")
+    both("LCS", "a", "b", "IDX", "WITHMATCHLEN")
 
 
 @settings(max_examples=300, deadline=None)
