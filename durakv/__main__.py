@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the program with ``argv`` (default: the process's arguments); exits the process."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] == "server":
-        from durakv.app import run_server
+        from durakv.process import run_server
 
         sys.exit(run_server(arguments[1:]))
     from durakv.cli.program import program

@@ -163,7 +163,7 @@ def transfer(cluster: Cluster, node_id: int, password: str, timeout_s: float) ->
 
 
 def _bootstrap(cluster: Cluster) -> None:
-    from durakv.app import bootstrap_cluster  # loads the whole server, which status and stop do not need
+    from durakv.founding import bootstrap_cluster  # loads the whole server, which status and stop do not need
 
     for node in cluster.nodes:
         # Left by a bootstrap that was cut short; no server has ever run on it, or `bootstrapped` would be set.

@@ -68,7 +68,7 @@ def program() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def server(arguments: tuple[str, ...]) -> None:
     """Run one node: durakv server [CONF] [--directive value ...]."""
-    from durakv.app import run_server  # only a server needs the server
+    from durakv.process import run_server  # only a server needs the server
 
     sys.exit(run_server(list(arguments)))
 

@@ -237,13 +237,7 @@ def lolwut(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: verbatim text; arguments (VERSION n, sizes) are accepted and ignored."""
     name = "Redis" if ctx.node.settings.extended_redis_compatibility else "Valkey"
     compatible = text(COMPATIBLE_REDIS if name == "Redis" else COMPATIBLE_VALKEY)
-    drawing = (
-        "   o---o\n"
-        "  / \\ / \\\n"
-        " o---O---o     a quorum of three, or of five\n"
-        "  \\ / \\ /\n"
-        "   o---o\n"
-    )
+    drawing = "   o---o\n  / \\ / \\\n o---O---o     a quorum of three, or of five\n  \\ / \\ /\n   o---o\n"
     return Verbatim(wire(f"{drawing}\ndurakv ver. {text(DURAKV)}, speaks {name} ver. {compatible}\n"))
 
 

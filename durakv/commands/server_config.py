@@ -46,12 +46,8 @@ def config_set(ctx: LocalContext, argv: Argv) -> Reply:
         ctx.node.settings.set_many(pairs)
     except ConfigError as e:
         if not e.known:
-            raise CommandError(
-                f"ERR Unknown option or number of arguments for CONFIG SET - '{e.name}'"
-            ) from None
-        raise CommandError(
-            f"ERR CONFIG SET failed (possibly related to argument '{e.name}') - {e.reason}"
-        ) from None
+            raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{e.name}'") from None
+        raise CommandError(f"ERR CONFIG SET failed (possibly related to argument '{e.name}') - {e.reason}") from None
     ctx.node.observer.event(ConfigChanged(tuple(name for name, _ in pairs)))
     return OK
 

@@ -90,7 +90,7 @@ class Services(Protocol):
         """Begin handing leadership to a voter (0 = the most caught-up). Raises CommandError."""
 
     def change_members(self, session: Session, verb: str, node_id: int, address: str) -> None:
-        """Propose a membership change (``add-learner``, ``promote``, ``remove``); answers the session when committed."""
+        """Propose a membership change (``add-learner``, ``promote``, ``remove``); answers once committed."""
 
     def wait_replicas(self, session: Session, local: int, replicas: int, timeout_ms: int, aof: bool) -> None:
         """WAIT/WAITAOF: answers the session when enough full nodes hold its last write durably, or at the timeout."""

@@ -126,8 +126,20 @@ class Declaration:
     """One command or subcommand (``CONFIG|GET``) as its author wrote it."""
 
     __slots__ = (
-        "acl", "arity", "complexity", "fn", "flags", "group", "history", "key_positions", "keys", "kind", "name",
-        "since", "summary", "tips",
+        "acl",
+        "arity",
+        "complexity",
+        "flags",
+        "fn",
+        "group",
+        "history",
+        "key_positions",
+        "keys",
+        "kind",
+        "name",
+        "since",
+        "summary",
+        "tips",
     )  # fmt: skip
 
     def __init__(

@@ -48,7 +48,8 @@ class Row:
     """
 
     __slots__ = (
-        "argc_max", "argc_min", "calls", "categories", "declaration", "denyoom", "first", "flags", "fn", "forwarded", "heads",
+        "argc_max", "argc_min", "calls", "categories", "declaration", "denyoom", "first", "flags", "fn", "forwarded",
+        "heads",
         "id", "immediate", "is_blocking", "key_at", "kind", "last", "movable_keys", "name", "needs_session", "no_auth",
         "no_multi", "pubsub_ok", "specs", "step", "subs",
     )  # fmt: skip

@@ -152,7 +152,7 @@ class Applier:
         fmt, semantics, _, count, now_ms, seed = HEADER.unpack_from(data)
         if fmt != FORMAT or semantics > SEMANTICS:
             raise UnknownFormat(
-                f"entry {index} has format {fmt}, semantics {semantics}; this build knows {FORMAT}, {SEMANTICS}: upgrade"
+                f"entry {index} has format {fmt}, semantics {semantics}; this build knows {FORMAT}, {SEMANTICS}"
             )
         self.begin(index, now_ms, seed)
         reader = self.reader
@@ -230,7 +230,7 @@ class Applier:
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 - any handler bug must undo its unit and be counted, not stop a group
             self._count_internal(row, e)
             return CommandError(INTERNAL)
         finally:
@@ -249,7 +249,7 @@ class Applier:
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 - any handler bug must undo its unit and be counted, not stop a group
             self._undo(mark, events_mark)
             self._count_internal(row, e)
             return CommandError(INTERNAL)

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from durakv.world.ports import Clock, Rng, Timer
 
 
-
 class Committed(Protocol):
     """A log entry as apply needs it; kind 0 carries commands, 1 starts a leader's term, 2 changes membership."""
 
@@ -441,7 +440,7 @@ class Engine(Outcome):
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 - any handler bug must undo its unit and be counted, not stop a group
             self.internal_error(0, row.name, e)
             return ErrorReply(INTERNAL)
         finally:

@@ -3,7 +3,8 @@
 Header, little-endian: u8 format, u8 semantics level, u16 flags, u32 items, u64 now_ms, u64 seed. Control records are
 arrays whose first element starts with ``@``, which no client command does: ``@db n`` selects a database (each payload
 starts at 0), ``@as node uid`` names the session of the next item, ``@multi n [db key version]...`` opens a
-transaction of n commands, ``@drop``, ``@unpark reason``, ``@tick``, ``@sweep key...``. A stock RESP parser reads it all.
+transaction of n commands, ``@drop``, ``@unpark reason``, ``@tick``, ``@sweep key...``. Any RESP parser
+reads it.
 """
 
 from __future__ import annotations

@@ -81,9 +81,11 @@ class Gate:
             if self.watchers and not row.flags & self.unmonitored:
                 self.engine.instruments.monitors.feed(s, argv, self.clock.wall_ms() * 1000)
             kind = row.kind
-            if self.engine.pause_writes and (kind == WRITE or (self.engine.pause_all and not row.name.startswith("client|"))):
-                self.engine.hold_paused(s, argv)
-                return
+            if self.engine.pause_writes:
+                held = kind == WRITE or (self.engine.pause_all and not row.name.startswith("client|"))
+                if held:
+                    self.engine.hold_paused(s, argv)
+                    return
             if kind == LOCAL:
                 self._local(s, row, argv)
                 return
@@ -164,7 +166,7 @@ class Gate:
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 - any handler bug must undo its unit and be counted, not stop a group
             self.engine.internal_error(0, row.name, e)
             return CommandError(INTERNAL)
 

@@ -326,4 +326,3 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
     if len(out) != size:
         raise DumpError(_BAD)
     return bytes(out)
-

@@ -390,7 +390,7 @@ class GroupNode:
                 self._membership_changed()
                 self._change_committed(entry.index)
 
-    # -- membership ------------------------------------------------------------------------------------------------------
+    # -- membership ---------------------------------------------------------------------------------------------------
 
     def _membership_changed(self) -> None:
         membership = self.core.membership
@@ -401,7 +401,8 @@ class GroupNode:
             self.book = addresses.decode(membership.context)
         members = membership.members()
         self.transport.set_peers({n: (a.host, a.peer_port) for n, a in self.book.items() if n in members})
-        if members and self.node_id not in members and self.core.log.commit >= self.boot_last_index and not self.removed:
+        gone = bool(members) and self.node_id not in members
+        if gone and self.core.log.commit >= self.boot_last_index and not self.removed:
             self.removed = True
             if self.on_removed is not None:
                 self.on_removed()
@@ -462,7 +463,7 @@ class GroupNode:
         loading = self.engine.applier.applied < min(self.boot_last_index, core.log.commit) and behind > 16
         self.engine.update_refusals(loading, False)
 
-    # -- views -------------------------------------------------------------------------------------------------------------
+    # -- views --------------------------------------------------------------------------------------------------------
 
     def view(self) -> GroupView:
         """See Consensus."""

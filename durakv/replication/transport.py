@@ -9,7 +9,8 @@ stream is HELLO and says who calls whom in which cluster. It must not know what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import Struct, error as StructError
+from struct import Struct
+from struct import error as StructError
 from typing import Final
 
 from durakv.storage.record import crc
@@ -182,7 +183,7 @@ class Inbound:
 
 
 class Transport:
-    """All peer links of one node. Callbacks: ``on_frame(from, kind, payload)``, ``on_down(node)``, ``on_refused(text)``."""
+    """All peer links of one node; calls ``on_frame(from, kind, payload)``, ``on_down(node)``, ``on_refused(text)``."""
 
     def __init__(
         self, network: Network, clock: Clock, cluster_id: bytes, node_id: int, on_frame: OnFrame,

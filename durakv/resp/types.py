@@ -75,7 +75,7 @@ class Verbatim:
 
     __slots__ = ("format", "text")
 
-    def __init__(self, text: bytes, format: bytes = b"txt") -> None:  # noqa: A002 - RESP3's own word
+    def __init__(self, text: bytes, format: bytes = b"txt") -> None:
         self.text = text
         self.format = format
 

@@ -7,7 +7,6 @@ are written only in flush(), each turn's in one piece. CLIENT REPLY is honoured 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from durakv.commands.session import Session
@@ -337,7 +336,8 @@ class ClientConnection:
 
     def _tell(self, reason: str) -> None:
         if self.session is not None:
-            self._engine.on_event("client-dropped", {"client": self.session.address, "id": self.session.id, "reason": reason})
+            facts: dict[str, object] = {"client": self.session.address, "id": self.session.id, "reason": reason}
+            self._engine.on_event("client-dropped", facts)
 
 
 def _text(address: tuple[str, int]) -> str:

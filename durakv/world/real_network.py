@@ -192,9 +192,7 @@ class RealNetwork:
             raise
         return RealListener(self._loop, sock, lambda: RealStream(factory(), None), self._backlog, context)
 
-    def connect(
-        self, host: str, port: int, handler: StreamHandler, timeout_ms: int, tls: str | None = None
-    ) -> None:
+    def connect(self, host: str, port: int, handler: StreamHandler, timeout_ms: int, tls: str | None = None) -> None:
         """Dial; the handler hears on_open or on_close, never both failing and opening."""
         stream = RealStream(handler, self._keepalive_s)
         task = self._loop.create_task(self._dial(host, port, stream, handler, timeout_ms, self._context(tls)))

@@ -206,3 +206,27 @@ def test_limits_count_from_where_the_range_begins(
     assert run("ZREVRANGEBYSCORE", "z", "0", "0", *words) == backward
     assert run("ZRANGEBYLEX", "z", "[a", "[e", *words) == forward
     assert run("ZREVRANGEBYLEX", "z", "[e", "[a", *words) == backward
+
+
+@pytest.mark.parametrize(("aggregate", "union", "inter"), [
+    ("SUM", [b"a", 1.0, b"c", 10.0, b"b", 22.0], [b"b", 22.0]), ("MIN", [b"a", 1.0, b"b", 2.0, b"c", 10.0], [b"b", 2.0]),
+    ("MAX", [b"a", 1.0, b"c", 10.0, b"b", 20.0], [b"b", 20.0]),
+])  # fmt: skip
+def test_aggregates(run: Run, aggregate: str, union: list[object], inter: list[object]) -> None:
+    run("ZADD", "y", "1", "a", "2", "b")
+    run("ZADD", "z", "2", "b", "1", "c")
+    for first, second, weights in (("y", "z", ["1", "10"]), ("z", "y", ["10", "1"])):
+        words = ["2", first, second, "WEIGHTS", *weights, "AGGREGATE", aggregate, "WITHSCORES"]
+        assert run("ZUNION", *words).flat == union
+        assert run("ZINTER", *words).flat == inter
+
+
+@pytest.mark.parametrize("command", ["ZUNION", "ZINTER"])
+def test_scores_are_added_smallest_input_first(run: Run, command: str) -> None:
+    # (0.1 + 0.2) + 0.3 differs from 0.1 + (0.2 + 0.3) in the last digit.
+    run("ZADD", "three", "0.3", "a", "1", "b", "1", "c")
+    run("ZADD", "two", "0.2", "a", "1", "b")
+    run("ZADD", "one", "0.1", "a")
+    flat = run(command, "3", "three", "two", "one", "WITHSCORES").flat
+    assert flat[flat.index(b"a") + 1] == 0.1 + 0.2 + 0.3
+    assert 0.1 + 0.2 + 0.3 != 0.3 + 0.2 + 0.1

@@ -13,7 +13,7 @@ from tests.live.group import Group, Node
 
 # No test here kills a node of the shared groups, so nothing but a busy machine could cause an election.
 _CALM = ["--election-timeout-ms", "2500"]
-DEADLINE_S = 20.0
+DEADLINE_S = 8.0
 
 
 class Site:

@@ -38,7 +38,7 @@ class Call(threading.Thread):
 @contextlib.contextmanager
 def pinned(site: Site, name: str, at: str = "node") -> Iterator[redis.Redis]:
     """A client that keeps to one connection, known to the server by ``name``."""
-    with site.client(getattr(site, at), decode_responses=True, client_name=name, socket_timeout=None) as pool:
+    with site.client(getattr(site, at), decode_responses=True, client_name=name) as pool:
         with pool.client() as client:
             client.ping()
             yield client

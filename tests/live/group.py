@@ -16,7 +16,7 @@ from pathlib import Path
 
 import redis
 
-from durakv.app import bootstrap_cluster
+from durakv.founding import bootstrap_cluster
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,0 +1,125 @@
+"""A node's data directory: opened as it is, founded as a group of one, or founded together with its group.
+
+Rule: the only place that writes a first log entry. A directory whose group already counts this node as a member is
+never created anew: a voter that forgot its vote could elect a stale leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import raft
+from durakv.config.settings import Settings
+from durakv.engine.entry import HEADER
+from durakv.replication import addresses
+from durakv.storage.errors import StorageError
+from durakv.storage.log import LogOptions
+from durakv.storage.store import Store, StoreOptions, open_store
+from durakv.world.ports import Clock, Disk, Rng
+from durakv.world.real_clock import RealClock
+from durakv.world.real_disk import RealDisk
+from durakv.world.real_rng import RealRng
+from raft.types import Entry, Membership
+
+
+def first_address(settings: Settings) -> str:
+    """The address peers are listened for on: the first of ``bind``."""
+    first = settings.bind[0].removeprefix("-") if settings.bind else "0.0.0.0"  # noqa: S104 - bind "" means all
+    return "0.0.0.0" if first == "*" else first  # noqa: S104 - only where the user asked for it
+
+
+def stamp(data: bytes) -> tuple[int, int]:
+    """(now_ms, item count) of an entry's payload, for the frame header."""
+    header = HEADER.unpack_from(data)
+    return header[4], header[3]
+
+
+def open_directory(
+    disk: Disk,
+    clock: Clock,
+    rng: Rng,
+    settings: Settings,
+    fatal: Callable[[OSError], None],
+    on_level: Callable[[str], None],
+) -> Store[Entry]:
+    """The opened store of ``settings.dir``, created when that is allowed. Raises StorageError, OSError."""
+    directory = str(settings.dir)
+    fresh = not disk.exists(f"{directory}/IDENTITY")
+    cluster_id = bytes.fromhex(settings.cluster_id) if settings.cluster_id else None
+    node_id = int(settings.node_id) or None
+    alone = fresh and cluster_id is None
+    if alone:
+        cluster_id, node_id = rng.token(16), node_id or 1
+    options = StoreOptions(
+        cluster_id,
+        node_id,
+        known_member=fresh and not alone and not settings.join,
+        log=LogOptions(sync=str(settings.appendfsync), stamp=stamp),
+        segment_bytes=int(settings.segment_size),
+        min_free_bytes=int(settings.min_free),
+        reserve_bytes=int(settings.reserve_size),
+    )
+    store: Store[Entry] = open_store(disk, clock, rng, directory, Entry, fatal, on_level, options)
+    if alone:
+        assert node_id is not None
+        host = settings.cluster_announce_ip or first_address(settings)
+        port = settings.cluster_announce_port or settings.port
+        book = {node_id: addresses.Address(host, port, settings.effective_peer_port())}
+        write_bootstrap(store, [node_id], book)
+        store.log.set_sync(settings.appendfsync)
+    elif store.log.last_index() == 0 and not settings.join:
+        raise StorageError(
+            f"{directory}: was never fully bootstrapped; remove it and run 'durakv cluster up' again, or start with --join yes"
+        )
+    return store
+
+
+def write_bootstrap(store: Store[Entry], voters: list[int], book: dict[int, addresses.Address]) -> None:
+    """Give a new directory its first entry and hard state, synced before this returns."""
+    hard, entry = raft.bootstrap(Membership(voters=voters, context=addresses.encode(book)))
+    store.log.set_sync("always")
+    if not store.log.append_inline([entry]):
+        raise OSError("the first log entry could not be written; check the disk")
+    error = store.hard.write_inline(store.hard.current.voted(hard.term, hard.vote, 1, 1))
+    if error is not None:
+        raise error
+
+
+def _ignore(level: str) -> None:
+    """Disk space levels matter once a server runs."""
+
+
+def bootstrap_cluster(
+    dirs: list[str], members: list[tuple[int, str, int, int]], cluster_id: bytes | None = None
+) -> str:
+    """Create the data directories of a new group; returns its cluster id in hex.
+
+    ``members``: (node_id, host, client_port, peer_port), one per directory. Raises StorageError, OSError.
+    """
+    loop = asyncio.new_event_loop()
+    rng = RealRng()
+    cluster_id = cluster_id or rng.token(16)
+    book = {node_id: addresses.Address(host, port, peer) for node_id, host, port, peer in members}
+
+    def fatal(error: OSError) -> None:
+        raise error
+
+    try:
+        for directory, (node_id, _, _, _) in zip(dirs, members, strict=True):
+            disk = RealDisk(loop.call_soon_threadsafe)
+            clock = RealClock(loop)
+            store: Store[Entry] = open_store(
+                disk, clock, rng, directory, Entry, fatal, _ignore,
+                StoreOptions(cluster_id, node_id, reserve_bytes=0),
+            )  # fmt: skip
+            write_bootstrap(store, [m[0] for m in members], book)
+            closed: asyncio.Future[OSError | None] = loop.create_future()
+            store.close(closed.set_result)
+            error = loop.run_until_complete(closed)
+            disk.close()
+            if error is not None:
+                raise error
+    finally:
+        loop.close()
+    return cluster_id.hex()
