@@ -71,10 +71,13 @@ def build(
         on_exit(EXIT_IO)
 
     levels: list[str] = []
+    disk_hooks: list[Callable[[], None]] = []
 
     def level_changed(level: str) -> None:
         levels.append(level)
-        refresh_disk()
+        # Space may already be short while the store opens; the engine hears of it once it exists.
+        for hook in disk_hooks:
+            hook()
 
     store = open_directory(world.disk, clock, rng, settings, fatal, level_changed)
     identity = store.identity
@@ -110,8 +113,12 @@ def build(
     engine.consensus = node
     engine.room_bytes = int(settings.max_uncommitted_bytes)
     listener = ClientListener(engine, world.network, settings, clock)
+    disk_hooks.append(refresh_disk)
+    if levels:
+        refresh_disk()
     node.stopping = lambda: on_exit(0)
     node.check_disk = store.health.check
+    settings.watch("appendfsync", lambda _: node.follow_appendfsync())
 
     def removed() -> None:
         observer.event(Notice("removed", "this node is no longer a member; it stops"))

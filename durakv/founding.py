@@ -70,7 +70,7 @@ def open_directory(
         store.log.set_sync(settings.appendfsync)
     elif store.log.last_index() == 0 and not settings.join:
         raise StorageError(
-            f"{directory}: was never fully bootstrapped; remove it and run 'durakv cluster up' again, or start with --join yes"
+            f"{directory}: was never fully bootstrapped; remove it and run 'durakv cluster up' again, or add --join yes"
         )
     return store
 

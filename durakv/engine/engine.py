@@ -346,6 +346,8 @@ class Engine(Outcome):
     def role_changed(self, leading: bool, leader_id: int, term: int) -> None:
         """Consensus has a new view of who leads."""
         was_leading = self.leading
+        if leader_id not in (0, self.leader_id):
+            self.stats.leader_changes += 1
         if (leader_id, term) != (self.leader_id, self.term):
             for s in self.by_origin.values():
                 if s.watched:
@@ -378,6 +380,7 @@ class Engine(Outcome):
 
     def throttled(self) -> str:
         """The definite error of back-pressure."""
+        self.stats.throttled += 1
         return (
             f"THROTTLED {self.batch.size_bytes + self.consensus.uncommitted_bytes()} bytes of writes wait for commit, "
             f"max-uncommitted-bytes is {self.settings.max_uncommitted_bytes}; nothing was logged, try again"

@@ -76,6 +76,8 @@ def answer_all(engine: Engine, s: Session, text: str) -> None:
     wire = encode(CommandError(text), s.protocol)
     s.pending = 0
     s.blocked = False
+    if text.startswith("UNKNOWN"):
+        engine.stats.unknown_outcomes += n
     for _ in range(n):
         engine.emit(s, wire)
 

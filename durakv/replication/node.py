@@ -19,7 +19,7 @@ from durakv.replication.transport import KIND_RAFT, LANE_BULK, LANE_CONTROL, Tra
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK
 from durakv.storage.hardstate import HardState, HardStateFile
-from durakv.storage.log import Log
+from durakv.storage.log import SYNC_ALWAYS, Log
 from raft.codec import decode, encode
 from raft.core import Raft
 from raft.errors import NotLeader, Overloaded, ProposalDropped, Transferring
@@ -100,6 +100,13 @@ class GroupNode:
         self.on_fatal: Callable[[str], None] | None = None
         # Measures free space; set by the owner of the store.
         self.check_disk: Callable[[], None] = _nothing
+
+    def follow_appendfsync(self) -> None:
+        """appendfsync was changed at run time. Raises ValueError in a group, which always syncs."""
+        policy = self.engine.settings.appendfsync
+        if self.membership is not None and len(self.membership.members()) != 1 and policy != SYNC_ALWAYS:
+            raise ValueError("a group of nodes always syncs before it acknowledges; appendfsync stays always")
+        self.log.set_sync(policy)
 
     def start(self) -> None:
         """Begin ticking. A lone voter campaigns at once."""
@@ -400,6 +407,8 @@ class GroupNode:
         if membership.context:
             self.book = addresses.decode(membership.context)
         members = membership.members()
+        # Only a node on its own may answer before its disk did; in a group an acknowledgement is a promise to others.
+        self.log.set_sync(SYNC_ALWAYS if len(members) != 1 else self.engine.settings.appendfsync)
         self.transport.set_peers({n: (a.host, a.peer_port) for n, a in self.book.items() if n in members})
         gone = bool(members) and self.node_id not in members
         if gone and self.core.log.commit >= self.boot_last_index and not self.removed:
@@ -449,6 +458,8 @@ class GroupNode:
             return
         self.clock.call_later(_HINT_MS, self._hint_timer)
         self.check_disk()
+        syncs, stats = self.log.lane.stats, self.engine.stats
+        stats.fsyncs, stats.fsync_us, stats.fsync_max_us = syncs.syncs, syncs.total_us, syncs.max_us
         current = self.hardstate.current
         if min(self.core.log.commit, self.log.synced_hint()) > current.commit_hint and self.persisting == 0:
             self.persisting += 1

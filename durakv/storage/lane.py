@@ -25,7 +25,7 @@ _RING: Final = 1024
 class SyncStats:
     """Counters for INFO. Latencies are those of fdatasync alone, in microseconds, over the last 1024 syncs."""
 
-    __slots__ = ("_ring_us", "bytes_written", "max_us", "queued_bytes", "syncs", "writes")
+    __slots__ = ("_ring_us", "bytes_written", "max_us", "queued_bytes", "syncs", "total_us", "writes")
 
     def __init__(self) -> None:
         self.syncs = 0
@@ -33,6 +33,7 @@ class SyncStats:
         self.bytes_written = 0
         self.queued_bytes = 0
         self.max_us = 0
+        self.total_us = 0
         self._ring_us: array[int] = array("Q")
 
     def record_sync(self, latency_us: int) -> None:
@@ -44,6 +45,7 @@ class SyncStats:
         else:
             self._ring_us[self.syncs % _RING] = latency_us
         self.syncs += 1
+        self.total_us += latency_us
         self.max_us = max(self.max_us, latency_us)
 
     def percentile_us(self, percent: int) -> int:

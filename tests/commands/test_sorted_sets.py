@@ -209,7 +209,8 @@ def test_limits_count_from_where_the_range_begins(
 
 
 @pytest.mark.parametrize(("aggregate", "union", "inter"), [
-    ("SUM", [b"a", 1.0, b"c", 10.0, b"b", 22.0], [b"b", 22.0]), ("MIN", [b"a", 1.0, b"b", 2.0, b"c", 10.0], [b"b", 2.0]),
+    ("SUM", [b"a", 1.0, b"c", 10.0, b"b", 22.0], [b"b", 22.0]),
+    ("MIN", [b"a", 1.0, b"b", 2.0, b"c", 10.0], [b"b", 2.0]),
     ("MAX", [b"a", 1.0, b"c", 10.0, b"b", 20.0], [b"b", 20.0]),
 ])  # fmt: skip
 def test_aggregates(run: Run, aggregate: str, union: list[object], inter: list[object]) -> None:

@@ -25,7 +25,8 @@ class Call(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.outcome = self.client.execute_command(*self.command)
+            reply = self.client.execute_command(*self.command)
+            self.outcome = list(reply) if isinstance(reply, tuple) else reply
         except redis.RedisError as e:
             self.outcome = e
 

@@ -51,8 +51,11 @@ def put_ok(ctx, argv):
     return OK
 
 
+TABLE = build_table()
+
+
 def table_with_crashers() -> Table:
-    declarations: list[Declaration] = [row.declaration for row in build_table().all]
+    declarations: list[Declaration] = [row.declaration for row in TABLE.all]
     return Table.freeze(declarations + CRASHERS.declarations)
 
 
@@ -283,11 +286,11 @@ class Rig:
         settings = Settings()
         for name, text in directives.items():
             settings.load(name.replace("_", "-"), text)
-        self.table = table if table is not None else build_table()
+        self.table = table if table is not None else TABLE
         self.clock = SimClock()
         self.events = Events()
         rng = SimRng(7)
-        self.ks = Keyspace(16)
+        self.ks = Keyspace(4)
         acl = build_acl(settings, self.table, rng)
         self.engine = Engine(
             settings, self.table, self.clock, rng, self.ks, Stats(), acl, self.events, Probe(), 1
@@ -339,7 +342,7 @@ class Rig:
 
     def check_follower(self) -> None:
         """Replaying all payloads elsewhere gives the same data, sessions and units."""
-        other = Applier(Keyspace(16), self.table, Outcome())
+        other = Applier(Keyspace(4), self.table, Outcome())
         for entry in self.consensus.committed:
             if entry.kind == 0:
                 other.apply_payload(entry.index, entry.data)

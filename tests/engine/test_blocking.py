@@ -1,0 +1,226 @@
+"""Parked requests: order, waking, ending, and what their session may do meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.rig import Rig
+
+
+def test_waiters_are_served_in_park_order():
+    rig = Rig()
+    first, second, pusher = rig.client(), rig.client(), rig.client()
+    assert rig.ask(first, "BLPOP q 0") == [] and rig.ask(second, "BLPOP q 0") == []
+    assert rig.ask(pusher, "RPUSH q 1") == [1]
+    assert (first.got(), second.got()) == ([[b"q", b"1"]], [])
+    assert rig.ask(pusher, "RPUSH q 2") == [1]
+    assert second.got() == [[b"q", b"2"]]
+    rig.check_follower()
+
+
+def test_keys_wake_in_the_order_they_changed_after_the_whole_transaction():
+    rig = Rig()
+    on_a, on_b, pusher = rig.client(), rig.client(), rig.client()
+    rig.ask(on_b, "BLPOP b a 0")
+    rig.ask(on_a, "BLPOP a 0")
+    replies = rig.ask(pusher, "MULTI", "RPUSH b 1", "RPUSH a 2 3", "LPOP a", "EXEC")
+    assert replies[-1] == [1, 2, b"2"]
+    assert on_b.got() == [[b"b", b"1"]] and on_a.got() == [[b"a", b"3"]]
+    rig.check_follower()
+
+
+def test_a_chain_of_moves_wakes_through():
+    rig = Rig()
+    mover, end, pusher = rig.client(), rig.client(), rig.client()
+    rig.ask(end, "BLPOP b 0")
+    rig.ask(mover, "BLMOVE a b LEFT RIGHT 0")
+    rig.ask(pusher, "RPUSH a 1")
+    assert mover.got() == [b"1"] and end.got() == [[b"b", b"1"]]
+    rig.check_follower()
+
+
+def test_blocking_inside_a_transaction_answers_at_once():
+    rig = Rig()
+    a = rig.client()
+    assert rig.ask(a, "MULTI", "BLPOP q 0", "EXEC")[-1] == [None]
+    assert rig.engine.applier.sessions.idle()
+
+
+def test_the_timeout_is_answered_through_the_log():
+    rig = Rig()
+    a = rig.client()
+    rig.ask(a, "BLPOP q 0.2")
+    rig.pass_ms(100)
+    rig.settle()
+    assert a.got() == []
+    rig.pass_ms(150)
+    assert a.got() == []
+    rig.settle()
+    assert a.got() == [None]
+    assert rig.ask(a, "PING") == [b"PONG"]
+    rig.check_follower()
+
+
+def test_a_push_ahead_of_the_timeouts_entry_wins():
+    rig = Rig()
+    a, pusher = rig.client(), rig.client()
+    rig.ask(a, "BLPOP q 0.2")
+    pusher.send("RPUSH q 1")
+    rig.turn()
+    rig.pass_ms(300)
+    rig.settle()
+    assert a.got() == [[b"q", b"1"]]
+    rig.check_follower()
+
+
+@pytest.mark.parametrize("how", ["", " TIMEOUT", " ERROR"])
+def test_client_unblock(how):
+    rig = Rig()
+    a, other = rig.client(), rig.client()
+    rig.ask(a, "BLPOP q 0")
+    assert rig.ask(other, f"CLIENT UNBLOCK {a.session.id}{how}") == [1]
+    replies = a.got()
+    assert replies == ([None] if how != " ERROR" else ["UNBLOCKED client unblocked via CLIENT UNBLOCK"])
+    assert rig.ask(other, f"CLIENT UNBLOCK {a.session.id}") == [0]
+    rig.check_follower()
+
+
+def test_a_disconnected_waiter_takes_nothing():
+    rig = Rig()
+    a, pusher = rig.client(), rig.client()
+    rig.ask(a, "BLPOP q 0")
+    a.disconnect()
+    rig.settle()
+    assert rig.engine.applier.sessions.idle()
+    assert rig.ask(pusher, "RPUSH q 1", "LLEN q") == [1, 1]
+    rig.check_follower()
+
+
+def test_a_waiter_disconnected_before_it_parked_takes_nothing():
+    rig = Rig()
+    a, pusher = rig.client(), rig.client()
+    a.send("BLPOP q 0")
+    rig.turn()
+    a.disconnect()
+    rig.settle()
+    assert rig.engine.applier.sessions.idle()
+    assert rig.ask(pusher, "RPUSH q 1", "LLEN q") == [1, 1]
+
+
+def test_a_write_before_the_blocking_command_does_not_unblock_its_session():
+    rig = Rig()
+    a, pusher = rig.client(), rig.client()
+    assert rig.ask(a, "SET k 1", "BLPOP q 0") == [b"OK"]
+    assert rig.ask(a, "SET k 2", "GET k", "BLPOP q 0") == []
+    assert rig.ask(pusher, "GET k") == [b"1"]
+    assert rig.ask(pusher, "RPUSH q a", "RPUSH q b") == [1, 1]
+    rig.settle()
+    assert a.got() == [[b"q", b"a"], b"OK", b"2", [b"q", b"b"]]
+    rig.check_follower()
+
+
+def test_a_write_in_an_earlier_entry_does_not_unblock_its_session():
+    rig = Rig()
+    a, pusher = rig.client(), rig.client()
+    a.send("SET k 1")
+    rig.turn()
+    a.send("BLPOP q 0")
+    rig.turn()
+    rig.consensus.commit()
+    a.send("SET k 2")
+    rig.settle()
+    assert a.got() == [b"OK"]
+    rig.ask(pusher, "RPUSH q a")
+    rig.settle()
+    assert a.got() == [[b"q", b"a"], b"OK"]
+
+
+def test_a_read_before_the_blocking_command_does_not_unblock_its_session():
+    rig = Rig()
+    a, pusher = rig.client(), rig.client()
+    a.send("GET k")
+    rig.turn()
+    a.send("BLPOP q 0")
+    rig.turn()
+    rig.consensus.prove()
+    a.send("SET k 2")
+    rig.settle()
+    assert a.got() == [None]
+    rig.ask(pusher, "RPUSH q a")
+    rig.settle()
+    assert a.got() == [[b"q", b"a"], b"OK"]
+
+
+def test_a_parked_client_that_wrote_before_can_be_unblocked_and_dropped():
+    rig = Rig()
+    a, b, other = rig.client(), rig.client(), rig.client()
+    rig.ask(a, "SET k 1", "BLPOP q 0")
+    rig.ask(b, "SET k 1", "BLPOP q 0")
+    assert rig.ask(other, f"CLIENT UNBLOCK {a.session.id}") == [1]
+    b.disconnect()
+    rig.settle()
+    assert rig.engine.applier.sessions.idle()
+
+
+def test_a_leader_change_unblocks():
+    rig = Rig()
+    a, b = rig.client(), rig.client()
+    rig.ask(a, "BLPOP q 0")
+    rig.ask(b, "SET k 1", "BLPOP q 5")
+    rig.consensus.follow()
+    for client in (a, b):
+        (reply,) = client.got()
+        assert str(reply).startswith("UNBLOCKED ")
+        assert not client.closed and client.session.pending == 0
+    rig.consensus.lead()
+    assert rig.engine.applier.sessions.idle()
+    # The deadline of the old park must not reach into the new term.
+    rig.pass_ms(6000)
+    rig.settle()
+    assert b.got() == []
+
+
+def test_wrong_type_goes_on_waiting():
+    rig = Rig()
+    a, pusher = rig.client(), rig.client()
+    rig.ask(a, "BLPOP q 0")
+    rig.ask(pusher, "SET q x")
+    assert a.got() == []
+    rig.ask(pusher, "DEL q", "RPUSH q 1")
+    assert a.got() == [[b"q", b"1"]]
+
+
+def test_internal_work_of_a_refused_entry_is_done_later():
+    rig = Rig()
+    a, b, c, writer = rig.client(), rig.client(), rig.client(), rig.client()
+    rig.ask(a, "BLPOP q 0")
+    rig.ask(b, "BLPOP q 0.1")
+    rig.ask(c, "WATCH w")
+    rig.consensus.dropped = "CLUSTERDOWN leadership is being handed over"
+    a.disconnect()
+    c.disconnect()
+    rig.pass_ms(150)
+    writer.send("SET k 1")
+    rig.settle()
+    assert writer.got() == ["CLUSTERDOWN leadership is being handed over"]
+    rig.consensus.dropped = ""
+    rig.pass_ms(200)
+    rig.settle()
+    assert b.got() == [None]
+    assert rig.engine.applier.sessions.idle()
+    rig.check_follower()
+
+
+def test_a_gated_read_survives_a_refused_entry():
+    rig = Rig()
+    a = rig.client()
+    rig.ask(a, "SET k 1 PX 50")
+    rig.consensus.dropped = "CLUSTERDOWN leadership is being handed over"
+    rig.clock.now_ns += 60_000_000
+    a.send("GET k")
+    rig.prove()
+    assert a.got() == []
+    rig.consensus.dropped = ""
+    rig.pass_ms(200)
+    rig.settle()
+    assert a.got() == [None]

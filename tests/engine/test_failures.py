@@ -1,0 +1,263 @@
+"""What clients are told when leadership moves, entries are refused, or a handler has a defect; see docs/errors.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from durakv.observe.events import InternalError
+from tests.engine.rig import Rig, table_with_crashers
+
+DEFINITE = ("CLUSTERDOWN ", "UNBLOCKED ", "THROTTLED ")
+
+
+def test_a_write_in_flight_is_unknown_and_its_connection_closes():
+    rig = Rig()
+    a = rig.client()
+    a.send("SET k 1", "GET k", "PING")
+    rig.turn()
+    rig.consensus.follow()
+    replies = a.got()
+    assert len(replies) == 2 and all(str(r).startswith("UNKNOWN ") for r in replies)
+    assert a.closed
+
+
+def test_what_was_not_proposed_is_definite_and_the_connection_stays():
+    rig = Rig()
+    a, b, c = rig.client(), rig.client(), rig.client()
+    rig.consensus.busy = True
+    a.send("SET k 1", "GET k")
+    b.send("GET k")
+    c.send("MULTI", "SET k 2", "EXEC")
+    rig.turn()
+    rig.consensus.follow()
+    for client, count in ((a, 2), (b, 1), (c, 1)):
+        replies = client.got()[-count:]
+        assert all(str(r).startswith("CLUSTERDOWN ") for r in replies), replies
+        assert not client.closed and client.session.pending == 0
+    rig.consensus.busy = False
+    rig.consensus.lead()
+    rig.settle()
+    assert rig.ask(a, "GET k") == [None]
+
+
+def test_reads_out_for_proof_are_refused_once():
+    rig = Rig()
+    a, b = rig.client(), rig.client()
+    a.send("GET k")
+    rig.turn()
+    a.send("SET k 1")
+    b.send("GET j")
+    rig.turn()
+    rig.consensus.follow()
+    assert [str(r).split()[0] for r in a.got()] == ["UNKNOWN", "UNKNOWN"]
+    assert [str(r).split()[0] for r in b.got()] == ["CLUSTERDOWN"]
+    assert a.session.pending == b.session.pending == 0
+
+
+def test_a_proof_that_arrives_with_the_demotion_answers_nobody_twice():
+    rig = Rig()
+    a = rig.client()
+    a.send("GET k")
+    rig.turn()
+    a.send("SET k 1")
+    rig.turn()
+    batch, _, index = rig.consensus.reads.popleft()
+    rig.consensus.follow()
+    rig.engine.reads_ready(batch, index)
+    rig.engine.run_proven()
+    assert len(a.got()) == 2
+    assert a.session.pending == 0
+
+
+def test_a_dropped_proposal_is_definite():
+    rig = Rig()
+    a = rig.client()
+    rig.consensus.dropped = "CLUSTERDOWN leadership is being handed over; nothing was logged, try again"
+    assert rig.ask(a, "SET k 1", "GET k") == [rig.consensus.dropped] * 2
+    rig.consensus.dropped = ""
+    assert rig.ask(a, "GET k") == [None]
+
+
+def test_an_entry_of_another_term_at_the_same_index_is_unknown():
+    rig = Rig()
+    a = rig.client()
+    a.send("SET k 1")
+    rig.turn()
+    rig.consensus.entries[0].term += 1
+    rig.consensus.commit()
+    assert [str(r).split()[0] for r in a.got()] == ["UNKNOWN"]
+    assert a.closed
+
+
+def test_back_pressure_refuses_before_logging():
+    rig = Rig(max_uncommitted_bytes="1mb")
+    rig.engine.room_bytes = 1 << 20
+    a = rig.client()
+    last = rig.consensus.last
+    a.send([b"SET", b"k", b"x" * (2 << 20)])
+    (reply,) = a.got()
+    assert str(reply).startswith("THROTTLED ") and rig.consensus.last == last
+    a.send("MULTI", [b"SET", b"k", b"x" * (2 << 20)], "EXEC")
+    assert str(a.got()[-1]).startswith("THROTTLED ")
+    a.send([b"SET", b"j", b"x" * 600_000], [b"SET", b"k", b"x" * 600_000])
+    rig.settle()
+    ok, refused = a.got()
+    assert ok == b"OK" and str(refused).startswith("THROTTLED ")
+    rig.check_follower()
+
+
+def test_a_defect_in_a_write_undoes_its_unit_and_the_node_goes_on():
+    rig = Rig(table=table_with_crashers())
+    a = rig.client()
+    assert rig.ask(a, "SET k before", "BREAKHALFWAY k", "GET k") == [b"OK", "ERR internal error", b"before"]
+    replies = rig.ask(a, "MULTI", "PUTOK k 2", "BREAKHALFWAY k", "PUTOK j 3", "BREAKREAD k", "BREAKLOCAL", "EXEC")
+    assert replies[-1] == [b"OK", "ERR internal error", b"OK", "ERR internal error", "ERR internal error"]
+    assert rig.ask(a, "GET k", "GET j", "BREAKREAD k", "BREAKLOCAL", "PING") == [
+        b"2", b"3", "ERR internal error", "ERR internal error", b"PONG",
+    ]  # fmt: skip
+    assert sum(isinstance(e, InternalError) for e in rig.events.seen) == 6
+    rig.check_follower()
+
+
+def test_a_read_of_an_expired_key_waits_for_log_time_and_keeps_order():
+    rig = Rig()
+    a = rig.client()
+    rig.ask(a, "SET k 1 PX 50", "SET j 2")
+    rig.clock.now_ns += 60_000_000
+    a.send("GET k")
+    rig.prove()
+    assert a.got() == []
+    a.send("GET j", "SET j 3", "PING")
+    rig.turn()
+    rig.prove()
+    assert a.got() == []
+    rig.settle()
+    assert a.got() == [None, b"2", b"OK", b"PONG"]
+    # Log time is past the deadline now: nothing is gated any more.
+    a.send("GET k")
+    rig.prove()
+    assert a.got() == [None]
+    rig.check_follower()
+
+
+def test_a_gated_reply_is_withheld_at_demotion():
+    rig = Rig()
+    a, b = rig.client(), rig.client()
+    rig.ask(a, "SET k 1 PX 50")
+    rig.clock.now_ns += 60_000_000
+    a.send("GET k", "GET j")
+    b.send("GET k")
+    rig.prove()
+    assert a.got() == b.got() == []
+    rig.consensus.follow()
+    assert len(a.got()) == 2 and len(b.got()) == 1
+    assert a.session.pending == b.session.pending == a.session.gates == 0
+
+
+def test_a_stale_read_of_an_expired_key_is_answered_on_a_follower():
+    rig = Rig()
+    a = rig.client()
+    rig.ask(a, "SET k 1 PX 50")
+    rig.consensus.follow()
+    a.send("READONLY", "GET k")
+    assert a.got() == [b"OK", b"1"]
+    rig.clock.now_ns += 60_000_000
+    a.send("GET k", "PING")
+    assert a.got() == [None, b"PONG"]
+
+
+def test_requests_wait_for_a_leader_from_the_loss_on_and_no_longer():
+    rig = Rig(leading=False, election_timeout_ms="1000")
+    a, b = rig.client(), rig.client()
+    rig.consensus.follow(leader_id=0)
+    a.send("SET k 1", "PING")
+    rig.pass_ms(2000)
+    # New terms without a leader do not begin the wait anew.
+    rig.consensus.follow(leader_id=0)
+    assert a.got() == []
+    rig.pass_ms(1100)
+    down, pong = a.got()
+    assert str(down).startswith("CLUSTERDOWN ") and pong == b"PONG"
+    b.send("GET k")
+    (reply,) = b.got()
+    assert str(reply).startswith("CLUSTERDOWN ")
+
+
+def test_a_node_that_has_just_started_waits_for_its_first_leader():
+    rig = Rig(leading=False)
+    rig.engine.leader_id = 0
+    rig.consensus.term = 0
+    fresh = Rig(leading=False)
+    a = fresh.client()
+    fresh.consensus.follow(leader_id=0)
+    a.send("SET k 1")
+    assert a.got() == []
+    fresh.consensus.lead()
+    fresh.settle()
+    assert a.got() == [b"OK"]
+
+
+def test_pause_holds_writes_or_everything_and_lets_go():
+    rig = Rig()
+    a, b, admin = rig.client(), rig.client(), rig.client()
+    rig.ask(admin, "CLIENT PAUSE 1000 WRITE")
+    assert rig.ask(a, "GET k", "SET k 1", "GET k") == [None]
+    assert rig.ask(b, "MULTI", "SET j 1", "EXEC", "PING") == [b"OK", b"QUEUED"]
+    assert rig.ask(admin, "CLIENT UNPAUSE") == [b"OK"]
+    rig.settle()
+    assert a.got() == [b"OK", b"1"] and b.got() == [[b"OK"], b"PONG"]
+    rig.ask(admin, "CLIENT PAUSE 500 ALL")
+    assert rig.ask(a, "GET k", "PING") == []
+    rig.pass_ms(600)
+    rig.settle()
+    assert a.got() == [b"1", b"PONG"]
+
+
+@pytest.mark.parametrize("aof", [False, True])
+def test_wait_answers_when_enough_replicas_synced_or_at_the_timeout(aof):
+    rig = Rig()
+    a = rig.client()
+    rig.ask(a, "SET k 1")
+    index = a.session.last_write_index
+    ask = "WAITAOF 1 1 {}" if aof else "WAIT 1 {}"
+    rig.consensus.replicas = {2: index - 1, 3: 0}
+    a.send(ask.format(100), "PING")
+    assert a.got() == []
+    rig.pass_ms(150)
+    assert a.got() == [[0, 0] if aof else 0, b"PONG"]
+    a.send(ask.format(0))
+    assert a.got() == []
+    rig.consensus.replicas[2] = rig.consensus.durable = index
+    rig.engine.wait_check()
+    assert a.got() == [[1, 1] if aof else 1]
+    a.send(ask.format(0).replace(" 1 0", " 2 0"))
+    rig.consensus.follow()
+    (reply,) = a.got()
+    assert str(reply).startswith("UNBLOCKED ")
+
+
+def test_wait_after_a_leader_change_covers_what_the_old_leader_acknowledged():
+    rig = Rig(leading=False)
+    a = rig.client()
+    # A forwarded write was acknowledged by the old leader; this node's session knows no index of it.
+    rig.consensus.last = 9
+    rig.consensus.committed.extend([])
+    rig.consensus.lead()
+    rig.consensus.replicas = {2: rig.consensus.last, 3: 5}
+    a.send("WAIT 2 50")
+    rig.pass_ms(100)
+    assert a.got() == [1]
+
+
+def test_read_commands_on_a_follower_are_forwarded_once():
+    rig = Rig(leading=False)
+    a = rig.client()
+    a.send("GET k", "SET k 1", "PING")
+    assert [argv for _, argv in rig.forwarder.sent] == [[b"GET", b"k"], [b"SET", b"k", b"1"]]
+    assert a.got() == []
+    a.session.pending -= 1
+    rig.engine.emit(a.session, b"$-1\r\n")
+    a.session.pending -= 1
+    rig.engine.emit(a.session, b"+OK\r\n")
+    rig.engine.flush_output()
+    assert a.got() == [None, b"OK", b"PONG"]
