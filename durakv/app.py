@@ -125,10 +125,7 @@ def build(
         on_exit(0)
 
     node.on_removed = removed
-    me = node_address(core.membership, identity.node_id)
-    peer_port = me.peer_port if me is not None else settings.effective_peer_port()
-    transport.listen(first_address(settings), peer_port)
-    listener.listen()
+    _listen(transport, listener, settings, node_address(core.membership, identity.node_id))
     engine.start()
     node.start()
     return App(engine, node, store, transport, listener)
@@ -148,6 +145,12 @@ def _engine(world: World, settings: Settings, observer: Observer, node_id: int, 
     engine.set_notify()
     settings.files = DiskConfigFile(world.disk)
     return engine
+
+
+def _listen(transport: Transport, listener: ClientListener, settings: Settings, me: addresses.Address | None) -> None:
+    """Open the peer port the group knows (before it knows one: the configured), then the client ports."""
+    transport.listen(first_address(settings), me.peer_port if me is not None else settings.effective_peer_port())
+    listener.listen()
 
 
 def node_address(membership: Membership, node_id: int) -> addresses.Address | None:
