@@ -108,7 +108,7 @@ def build(
     )
     node = GroupNode(
         core, store.log, store.hard, transport, engine, hub, clock, int(settings.tick_ms),
-        settings.log_sync == "inline",
+        settings.log_sync,
     )  # fmt: skip
     engine.consensus = node
     engine.room_bytes = int(settings.max_uncommitted_bytes)

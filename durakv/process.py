@@ -32,6 +32,7 @@ from durakv.world.real_rng import RealRng
 EXIT_USAGE = 1
 EXIT_IO = 74
 EXIT_BUG = 70
+_SWITCH_INTERVAL_S = 0.0005
 
 
 def read_text(path: str) -> str:
@@ -89,6 +90,8 @@ def run_server(argv: list[str]) -> int:
         loop.add_signal_handler(number, lambda: app.node.stop(transfer=True, now=False))
     log.node_id = app.engine.node_id
     log.event(Notice("ready", f"port {settings.port}, dir {settings.dir}, {durakv.build_mode()}"))
+    # The log thread must not wait a whole default interval (5 ms) for the interpreter after its sync.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()
     gc.disable()

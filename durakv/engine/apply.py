@@ -337,7 +337,10 @@ class Applier:
                 replies.append(self._read(row, part.argv, part.db))
             else:
                 assert session is not None
+                # Followers run no local commands: one that looks at an expired key must leave it in place.
+                ks.writing = False
                 replies.append(self.outcome.local(session, row, part.argv))
+                ks.writing = True
         ctx.can_block = True
         self._after_unit()
         return replies

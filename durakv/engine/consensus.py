@@ -27,7 +27,11 @@ class Consensus(Protocol):
         """Append one entry; returns (index, term). Raises Dropped."""
 
     def read_index(self, batch: Batch) -> None:
-        """Prove leadership for a batch of reads; answers through Engine.reads_ready or reads_failed."""
+        """Prove leadership for a batch of reads; answers through Engine.reads_ready or reads_failed, in order.
+
+        A batch given before an entry was proposed is answered before that entry is committed: replies of a session
+        that reads and then writes would change places otherwise.
+        """
 
     def can_take(self) -> bool:
         """Whether a new entry may start now; otherwise Engine.turn_end is called again when one may."""
@@ -65,8 +69,11 @@ class Forwarder(Protocol):
 
     def forward(self, session: Session, argv: list[bytes]) -> None: ...
 
-    def forward_exec(self, session: Session, commands: list[list[bytes]]) -> None:
-        """A whole transaction, SELECTs included; it starts in the session's database."""
+    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool) -> None:
+        """A whole transaction, SELECTs included; it starts in the session's database.
+
+        ``watching``: the client watches keys, so the leader refuses to run it when it no longer knows them.
+        """
 
     def drop(self, session: Session) -> None:
         """The client has gone; the leader may forget it."""

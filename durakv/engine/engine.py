@@ -8,7 +8,7 @@ log index; reads whose leadership is proven wait in ``proven`` until apply has c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from durakv.acl.users import Denied
 from durakv.commands.acl import note_denied
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from durakv.config.settings import Settings
     from durakv.observe.stats import Stats
     from durakv.world.ports import Clock, Rng, Timer
+
+# Later than any log index.
+NEVER: Final = 1 << 62
 
 
 class Committed(Protocol):
@@ -103,11 +106,15 @@ class Engine(Outcome):
         self.refusal_reads: str | None = None
         self.disk_refusal: str | None = None
         self.room_bytes = 1 << 26
+        # Index of this leader's first entry.
         self.term_start = 0
         self.waiting_for_leader: dict[Session, tuple[int, Row, list[bytes]]] = {}
-        self.leaderless_since_ns = 0
+        self.leaderless_since_ns = clock.monotonic_ns()
         self.park_timers: dict[Origin, Timer] = {}
         self.waits: list[wait.Wait] = []
+        # A local command of a transaction runs; `at_once` is what it answers where it would wait otherwise.
+        self.in_transaction = False
+        self.at_once: object = None
         # CLIENT PAUSE: what must wait, and who does.
         self.pause_writes = False
         self.pause_all = False
@@ -143,6 +150,8 @@ class Engine(Outcome):
         s = Session(0, node_id)
         s.uid = uid
         s.user = self.acl.internal_user()
+        # An earlier image may have written for this client.
+        s.last_write_index = self.last_proposed
         s.authenticated = True
         self.by_origin[(node_id, uid)] = s
         return s
@@ -162,7 +171,8 @@ class Engine(Outcome):
         self.by_origin.pop(origin, None)
         self.cancel_park_timer(origin)
         if self.leading:
-            if s.watched or s.blocked:
+            # Pending: a WATCH or a blocking request of this session may be on its way through the log.
+            if s.watched or s.blocked or s.pending:
                 self.internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
         elif s.origin_node == self.node_id:
             self.forwarder.drop(s)
@@ -223,6 +233,8 @@ class Engine(Outcome):
             return
         session.gates -= 1
         session.pending -= 1
+        if not session.pending:
+            session.blocked = False
         if not session.gates:
             wires = session.gated
             session.gated = []
@@ -249,6 +261,8 @@ class Engine(Outcome):
                     self._prove_reads()
                     self._propose(batch)
             elif batch.items:
+                # A session's items in `reads` came before its items in `batch`.
+                self._prove_reads()
                 batch.need_applied = self.last_proposed
                 self.batch = Batch()
                 self.rounds += 1
@@ -287,6 +301,12 @@ class Engine(Outcome):
         self.batch.writes += 1
         self.schedule()
 
+    def postpone(self, item: Item) -> None:
+        """Work of the node's own whose entry was refused goes into the next one; Upkeep sees to it."""
+        if self.leading:
+            self.batch.items.append(item)
+            self.batch.writes += 1
+
     # -- what consensus reports ------------------------------------------------------------------------------------
 
     def committed(self, entries: list[Committed]) -> None:
@@ -304,6 +324,8 @@ class Engine(Outcome):
                         failure.replaced(self, batch)
             elif entry.kind == 1:
                 applier.new_leader(index)
+                if entry.term == self.term:
+                    self.term_start = index
             else:
                 applier.applied = index
             if self.proven:
@@ -312,6 +334,11 @@ class Engine(Outcome):
     def reads_ready(self, batch: Batch, index: int) -> None:
         """Leadership is proven for ``batch``; it may run once ``index`` is applied."""
         self.rounds -= 1
+        if not self.leading:
+            failure.refuse(self, batch, failure.LOST)
+            return
+        if self.reads.items:
+            self.schedule()
         if batch.need_applied < index:
             batch.need_applied = index
         self.proven.append(batch)
@@ -334,12 +361,13 @@ class Engine(Outcome):
                 assert s is not None and item.row is not None
                 item.row.calls += 1
                 wire = encode(self.gate.evaluate(item.row, item.argv, item.db), s.protocol)
-                s.blocked = False
                 if self.ks.tick_needed:
                     self.ks.tick_needed = False
                     self.gate_reply(s, wire)
                 else:
                     s.pending -= 1
+                    if not s.pending:
+                        s.blocked = False
                     self.emit(s, wire)
         self.proven = waiting
 
@@ -356,7 +384,12 @@ class Engine(Outcome):
         self.leading = leading
         self.leader_id = leader_id
         self.term = term
-        self.leaderless_since_ns = 0 if leader_id else self.clock.monotonic_ns()
+        if leader_id:
+            self.leaderless_since_ns = 0
+        elif not self.leaderless_since_ns:
+            self.leaderless_since_ns = self.clock.monotonic_ns()
+        # Until this leader's first entry is applied, WAIT cannot know what earlier leaders acknowledged.
+        self.term_start = NEVER if leading else 0
         self.reads_now = False
         if was_leading and not leading:
             failure.demoted(self)
@@ -391,7 +424,9 @@ class Engine(Outcome):
     def reply(self, session: Session, reply: object) -> None:
         """See Outcome."""
         session.pending -= 1
-        session.blocked = False
+        # A blocking request is the last one a session may have out; answers before it leave the session blocked.
+        if not session.pending:
+            session.blocked = False
         session.last_write_index = self.applier.wctx.index
         self.emit(session, encode(reply, session.protocol))
 
@@ -414,8 +449,11 @@ class Engine(Outcome):
 
     def local(self, session: Session, row: Row, argv: list[bytes]) -> object:
         """See Outcome."""
+        self.in_transaction = True
+        self.at_once = None
         reply = self.run_local(session, row, argv)
-        return None if reply is NO_REPLY else reply
+        self.in_transaction = False
+        return self.at_once if reply is NO_REPLY else reply
 
     def internal_error(self, index: int, command: str, error: Exception) -> None:
         """See Outcome."""
@@ -539,6 +577,8 @@ class Engine(Outcome):
 
     def change_members(self, session: Session, verb: str, node_id: int, address: str) -> None:
         """See Services."""
+        if self.in_transaction:
+            raise CommandError("ERR a membership change cannot be part of a transaction; send it alone")
         self.consensus.change(session, verb, node_id, address)
 
     def wait_replicas(self, session: Session, local: int, replicas: int, timeout_ms: int, aof: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from durakv.engine import wait
-from durakv.engine.batch import ITEM_TICK, Batch
+from durakv.engine.batch import ITEM_DROP, ITEM_TICK, Batch, Item
 from durakv.resp.encoder import encode
 from durakv.resp.errors import CommandError
 
@@ -86,10 +86,16 @@ def refuse(engine: Engine, batch: Batch, text: str) -> None:
     """Definite failure of a batch that was never appended."""
     for item in batch.items:
         s = item.session
-        if s is None or item.kind == ITEM_TICK or not s.pending:
+        if s is None or item.kind == ITEM_TICK:
+            engine.postpone(item)
+            continue
+        if item.watch is not None:
+            engine.postpone(Item(ITEM_DROP, None, None, [], 0, item.node, item.uid))
+        if not s.pending:
             continue
         s.pending -= 1
-        s.blocked = False
+        if not s.pending:
+            s.blocked = False
         engine.emit(s, encode(CommandError(text), s.protocol))
 
 

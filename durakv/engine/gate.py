@@ -81,11 +81,9 @@ class Gate:
             if self.watchers and not row.flags & self.unmonitored:
                 self.engine.instruments.monitors.feed(s, argv, self.clock.wall_ms() * 1000)
             kind = row.kind
-            if self.engine.pause_writes:
-                held = kind == WRITE or (self.engine.pause_all and not row.name.startswith("client|"))
-                if held:
-                    self.engine.hold_paused(s, argv)
-                    return
+            if self.engine.pause_writes and self._paused(s, row):
+                self.engine.hold_paused(s, argv)
+                return
             if kind == LOCAL:
                 self._local(s, row, argv)
                 return
@@ -140,9 +138,11 @@ class Gate:
         wire = encode(reply, s.protocol)
         if self.ks.tick_needed:
             self.ks.tick_needed = False
-            s.pending += 1
-            self.engine.gate_reply(s, wire)
-            return
+            # A stale read on a node that does not lead promises nothing and can log nothing.
+            if self.engine.leading:
+                s.pending += 1
+                self.engine.gate_reply(s, wire)
+                return
         self.engine.emit(s, wire)
 
     def evaluate(self, row: Row, argv: list[bytes], db: int) -> object:
@@ -234,6 +234,13 @@ class Gate:
         reply = engine.run_local(s, row, argv)
         if reply is not NO_REPLY:
             engine.respond(s, reply)
+
+    def _paused(self, s: Session, row: Row) -> bool:
+        if self.engine.pause_all:
+            return not row.name.startswith("client|")
+        if row.name == "exec" and s.multi is not None:
+            return any(queued.kind == WRITE for queued, _ in s.multi)
+        return row.kind == WRITE
 
     def _refuse_in_pubsub(self, row: Row) -> None:
         raise CommandError(

@@ -29,7 +29,7 @@ def begin_exec(engine: Engine, s: Session) -> object:
     s.multi = None
     s.multi_error = False
     if WATCH_LOST in s.watched or (engine.leading and WATCH_ELSEWHERE in s.watched):
-        s.watched = {}
+        engine.unwatch(s)
         return NULL_ARRAY
     if not queue and not s.watched:
         return []
@@ -63,6 +63,9 @@ def begin_exec(engine: Engine, s: Session) -> object:
         item.watch = [(watched_db, key, version) for (watched_db, key), version in s.watched.items()]
         s.watched = {}
     engine.propose_exec(item, size_bytes)
+    if db != s.db:
+        # What follows runs in a database that is settled when the SELECT runs.
+        s.blocked = True
     return NO_REPLY
 
 
@@ -78,9 +81,10 @@ def _selected(argv: list[bytes], db: int, count: int) -> int:
 def _forward(engine: Engine, s: Session, parts: list[Part], db: int) -> None:
     if not engine.leader_id or engine.leader_id == engine.node_id:
         raise CommandError("EXECABORT Transaction discarded because of: CLUSTERDOWN no leader is elected")
+    watching = bool(s.watched)
     s.watched = {}
     s.pending += 1
-    engine.forwarder.forward_exec(s, [part.argv for part in parts])
+    engine.forwarder.forward_exec(s, [part.argv for part in parts], watching=watching)
     # A queued SELECT runs on the leader's image of the session; the home session follows it here.
     s.db = db
     engine.schedule()

@@ -40,7 +40,7 @@ class Upkeep:
         self._sample()
         wait.check(engine)
         self._sweep()
-        if engine.dirty:
+        if engine.dirty or engine.batch.items:
             engine.schedule()
 
     def _leader_wait(self) -> None:

@@ -37,6 +37,11 @@ def begin(engine: Engine, session: Session, local: int, replicas: int, timeout_m
             else "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are "
             "just local and are not propagated."
         )
+    if engine.in_transaction:
+        now = Wait(session, session.last_write_index, local, replicas, 0, aof)
+        held_local, held = counts(engine, now)
+        engine.at_once = [held_local, held] if aof else held
+        return
     deadline_ns = engine.clock.monotonic_ns() + timeout_ms * 1_000_000 if timeout_ms else 0
     session.pending += 1
     session.blocked = True
@@ -50,8 +55,10 @@ def begin(engine: Engine, session: Session, local: int, replicas: int, timeout_m
 
 def counts(engine: Engine, waiting: Wait) -> tuple[int, int]:
     """(1 if synced here, other nodes that have it synced)."""
-    local = 1 if engine.consensus.durable_index() >= waiting.index else 0
-    return local, engine.consensus.stable_replicas(waiting.index)
+    # Writes that earlier leaders acknowledged to this client lie before this leader's first entry.
+    index = max(waiting.index, engine.term_start)
+    local = 1 if engine.consensus.durable_index() >= index else 0
+    return local, engine.consensus.stable_replicas(index)
 
 
 def check(engine: Engine) -> None:

@@ -17,8 +17,11 @@ import hiredis
 from durakv.commands.session import Session
 from durakv.commands.spec import WRITE
 from durakv.engine.entry import put_array
+from durakv.engine.transactions import WATCH_LOST
 from durakv.replication.transport import KIND_FORWARD, KIND_PUBLISH, KIND_REPLY, LANE_BULK, Transport
+from durakv.resp.encoder import encode
 from durakv.resp.errors import CommandError
+from durakv.resp.types import NULL_ARRAY
 
 if TYPE_CHECKING:
     from durakv.engine.engine import Engine
@@ -30,8 +33,11 @@ _PUBLISH: Final = Struct("<BI")
 TYPE_COMMAND: Final = 0
 TYPE_EXEC: Final = 1
 TYPE_DROP: Final = 2
+# A transaction of a client that watches keys.
+TYPE_EXEC_WATCHED: Final = 3
 
 FLAG_CLOSE: Final = 1
+_NOT_LEADING: Final = "CLUSTERDOWN this node no longer leads; nothing was logged, try again"
 # Keeps one frame of forwarded requests well under what a peer accepts.
 _FRAME_BYTES_SOFT: Final = 1 << 20
 
@@ -106,12 +112,13 @@ class ForwardHub:
         put_array(body, argv)
         self._request(session, session.db, TYPE_COMMAND, b"".join(body), row.kind == WRITE)
 
-    def forward_exec(self, session: Session, commands: list[list[bytes]]) -> None:
+    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool) -> None:
         """See Forwarder."""
         body: list[bytes] = []
         for argv in commands:
             put_array(body, argv)
-        self._request(session, session.db, TYPE_EXEC, b"".join(body), True)
+        kind = TYPE_EXEC_WATCHED if watching else TYPE_EXEC
+        self._request(session, session.db, kind, b"".join(body), True)
 
     def drop(self, session: Session) -> None:
         """See Forwarder."""
@@ -144,11 +151,15 @@ class ForwardHub:
 
     def lost(self, node_id: int) -> None:
         """The link to ``node_id`` broke (0: the leader changed): answer what was out there, forget its clients."""
-        self.requests = []
-        self.requests_bytes = 0
+        if node_id in (0, self.engine.leader_id):
+            self.requests = []
+            self.requests_bytes = 0
         gone = [out for out in self.outstanding.values() if node_id in (0, out.leader)]
         for out in gone:
             del self.outstanding[out.session.uid]
+            if out.session.watched:
+                # The leader forgets this session with the link; EXEC must not succeed unwatched.
+                out.session.watched = {WATCH_LOST: 0}
             if out.session.pending:
                 self.engine.forward_lost(out.session, maybe_logged=out.writes > 0)
         if node_id:
@@ -167,6 +178,8 @@ class ForwardHub:
             self.replies = {}
             for node_id, parts in replies.items():
                 if not self.transport.send(node_id, LANE_BULK, KIND_REPLY, b"".join(parts)):
+                    # The home node must hear that these answers will not come, or its clients wait for ever.
+                    self.transport.cut(node_id)
                     self.lost(node_id)
 
     def _flush_requests(self) -> None:
@@ -211,8 +224,8 @@ class ForwardHub:
                 self.engine.close_client(s)
                 continue
             s.pending -= 1
-            s.blocked = False
             if s.pending == 0:
+                s.blocked = False
                 out.writes = 0
             self.engine.emit(s, wire)
 
@@ -238,8 +251,15 @@ class ForwardHub:
                     engine.close_session(s)
                 continue
             if s is not None and isinstance(s.sink, RemoteSink) and s.sink.epoch != epoch:
+                if epoch < s.sink.epoch:
+                    # Late, from a broken stream: the home node has already answered it.
+                    continue
                 engine.close_session(s)
                 s = None
+            if not engine.leading:
+                # Refused, never forwarded again.
+                self.queue_reply(from_id, uid, epoch, 0, encode(CommandError(_NOT_LEADING), protocol))
+                continue
             if s is None:
                 s = engine.open_remote(from_id, uid)
                 s.sink = RemoteSink(self, s, epoch)
@@ -249,17 +269,26 @@ class ForwardHub:
         engine.schedule()
 
     def _run(self, s: Session, kind: int, body: bytes) -> None:
-        """Dispatch one forwarded request; on a node that no longer leads it is refused, never forwarded again."""
+        """Dispatch one forwarded request."""
         engine = self.engine
         argvs = self._parse(body)
-        if not engine.leading:
-            engine.respond(s, CommandError("CLUSTERDOWN this node no longer leads; nothing was logged, try again"))
-            return
         if kind == TYPE_COMMAND:
             engine.dispatch(s, argvs[0])
             return
+        if kind == TYPE_EXEC_WATCHED and not s.watched:
+            # The image that knew the watched keys went with a broken link.
+            engine.respond(s, NULL_ARRAY)
+            return
         s.multi = [(engine.table.find(argv), argv) for argv in argvs]
         engine.dispatch(s, [b"EXEC"])
+
+    def end_images(self) -> None:
+        """This node no longer leads: forget other nodes' clients, which were all answered."""
+        engine = self.engine
+        for s in list(engine.by_origin.values()):
+            if isinstance(s.sink, RemoteSink):
+                s.sink.flush()
+                engine.close_session(s)
 
     def _parse(self, body: bytes) -> list[list[bytes]]:
         self.reader.feed(body)

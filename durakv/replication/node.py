@@ -40,6 +40,8 @@ _PROMOTE_CHECK_MS: Final = 200
 # Entries applied per turn of the loop before other input gets its chance.
 _APPLY_ROUNDS_PER_TURN: Final = 4
 _HINT_MS: Final = 1000
+# A sync that takes longer would be felt by clients of this node; it then goes to the log thread.
+_INLINE_SYNC_US_MAX: Final = 2000
 
 
 def _nothing() -> None:
@@ -67,7 +69,7 @@ class GroupNode:
 
     def __init__(
         self, core: Raft, log: Log[Entry], hardstate: HardStateFile, transport: Transport, engine: Engine,
-        hub: ForwardHub, clock: Clock, tick_ms: int, inline_sync: bool,
+        hub: ForwardHub, clock: Clock, tick_ms: int, log_sync: str,
     ) -> None:  # fmt: skip
         self.core = core
         self.log = log
@@ -77,7 +79,7 @@ class GroupNode:
         self.hub = hub
         self.clock = clock
         self.tick_ms = tick_ms
-        self.inline_sync = inline_sync
+        self.log_sync = log_sync
         self.node_id = core.config.node_id
         self.pumping = False
         self.persisting = 0
@@ -102,7 +104,7 @@ class GroupNode:
         self.check_disk: Callable[[], None] = _nothing
 
     def follow_appendfsync(self) -> None:
-        """appendfsync was changed at run time. Raises ValueError in a group, which always syncs."""
+        """Take over a changed appendfsync. Raises ValueError in a group, which always syncs."""
         policy = self.engine.settings.appendfsync
         if self.membership is not None and len(self.membership.members()) != 1 and policy != SYNC_ALWAYS:
             raise ValueError("a group of nodes always syncs before it acknowledges; appendfsync stays always")
@@ -280,6 +282,7 @@ class GroupNode:
             self.hub.flush()
 
     def _handle(self, rd: Ready) -> None:
+        led = self.leading
         if rd.soft_state is not None or self.core.term != self.term:
             self._role(rd)
         if rd.messages:
@@ -290,6 +293,8 @@ class GroupNode:
             engine.reads_failed(ctx)  # type: ignore[arg-type]
         for ctx, index in rd.read_states:
             engine.reads_ready(ctx, index)  # type: ignore[arg-type]
+        if led and not self.leading:
+            self.hub.end_images()
         if rd.read_states:
             engine.run_proven()
         entries = rd.committed_entries
@@ -351,10 +356,18 @@ class GroupNode:
             both = _Both(lambda error: self._persisted(error, after))
             self.hardstate.write(state, lambda error: self._half(both, error))
             self.log.append(rd.entries, both.done)
-        elif self.inline_sync or self.log.lazy():
+        elif self._sync_here():
             self.log.append_inline(rd.entries, lambda error: self._persisted(error, after))
         else:
             self.log.append(rd.entries, lambda error: self._persisted(error, after))
+
+    def _sync_here(self) -> bool:
+        """Whether to write on the loop. A follower has little else to do meanwhile, and saves two thread switches; a
+        leader has clients waiting for reads, and a slow disk must not hold up heartbeats.
+        """
+        if self.log_sync == "inline" or self.log.lazy():
+            return True
+        return self.log_sync == "auto" and not self.leading and self.log.lane.stats.last_us < _INLINE_SYNC_US_MAX
 
     def _half(self, both: _Both, error: OSError | None) -> None:
         self.persisting -= 1

@@ -241,6 +241,12 @@ class Transport:
         stream.write(data)
         return True
 
+    def cut(self, node_id: int) -> None:
+        """Drop the streams a node dialled: it hears that the link is broken, and dials again."""
+        for inbound in list(self.inbound):
+            if inbound.from_id == node_id and inbound.stream is not None:
+                inbound.stream.abort()
+
     def close(self) -> None:
         """Stop listening and drop all links."""
         if self.listener is not None:

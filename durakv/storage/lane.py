@@ -25,7 +25,7 @@ _RING: Final = 1024
 class SyncStats:
     """Counters for INFO. Latencies are those of fdatasync alone, in microseconds, over the last 1024 syncs."""
 
-    __slots__ = ("_ring_us", "bytes_written", "max_us", "queued_bytes", "syncs", "total_us", "writes")
+    __slots__ = ("_ring_us", "bytes_written", "last_us", "max_us", "queued_bytes", "syncs", "total_us", "writes")
 
     def __init__(self) -> None:
         self.syncs = 0
@@ -33,6 +33,7 @@ class SyncStats:
         self.bytes_written = 0
         self.queued_bytes = 0
         self.max_us = 0
+        self.last_us = 0
         self.total_us = 0
         self._ring_us: array[int] = array("Q")
 
@@ -45,6 +46,7 @@ class SyncStats:
         else:
             self._ring_us[self.syncs % _RING] = latency_us
         self.syncs += 1
+        self.last_us = latency_us
         self.total_us += latency_us
         self.max_us = max(self.max_us, latency_us)
 

@@ -1,0 +1,129 @@
+"""Writers that remember what a server acknowledged, refused or left unknown, so that a test can hold it to its word."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import hiredis
+import redis
+
+from tests.live.group import Node
+
+# See docs/errors.md: an error that begins so says that nothing was logged.
+DEFINITE = ("CLUSTERDOWN", "MOVED", "LOADING", "THROTTLED", "MISCONF", "READONLY", "NOREPLICAS")
+
+
+def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    """Poll until the condition holds; fails after the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+class Writer(threading.Thread):
+    """SETs unique keys through one node, one at a time; reconnects while the node is away."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        super().__init__(daemon=True)
+        self.node = node
+        self.prefix = name
+        self.stopping = threading.Event()
+        self.acked: list[str] = []
+        self.acked_at: list[float] = []
+        self.refused: list[str] = []
+        self.unknown: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        client: redis.Redis | None = None
+        number = 0
+        while not self.stopping.is_set():
+            number += 1
+            key = f"{self.prefix}:{number}"
+            try:
+                client = client or self.node.client()
+                client.set(key, key)
+            except redis.RedisError as e:
+                definite = str(e).startswith(DEFINITE)
+                (self.refused if definite else self.unknown).append(key)
+                if not definite:
+                    client = None
+                time.sleep(0.01)
+            else:
+                self.acked.append(key)
+                self.acked_at.append(time.monotonic())
+
+    def finish(self) -> None:
+        """Stop and wait for the last request."""
+        self.stopping.set()
+        self.join(30)
+        assert not self.is_alive(), "a write was never answered"
+
+
+class Pipeliner(threading.Thread):
+    """Keeps ``depth`` SETs under way on one connection to one node until that connection ends."""
+
+    def __init__(self, node: Node, name: str, depth: int) -> None:
+        super().__init__(daemon=True)
+        self.node = node
+        self.prefix = name
+        self.depth = depth
+        self.acked: list[str] = []
+        self.refused: list[str] = []
+        self.unknown: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        reader = hiredis.Reader()
+        waiting: list[str] = []
+        number = 0
+        with socket.create_connection(("127.0.0.1", self.node.port), 10) as s, contextlib.suppress(OSError):
+            while True:
+                wire = b""
+                while len(waiting) < self.depth:
+                    number += 1
+                    key = f"{self.prefix}:{number}"
+                    waiting.append(key)
+                    wire += b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$1\r\nx\r\n" % (len(key), key.encode())
+                # In small pieces, so that they fall into different turns of the server.
+                for at in range(0, len(wire), 200):
+                    s.sendall(wire[at : at + 200])
+                data = s.recv(1 << 16)
+                if not data:
+                    break
+                reader.feed(data)
+                while (reply := reader.gets()) is not False:
+                    self._note(waiting.pop(0), reply)
+        self.unknown += waiting
+
+    def _note(self, key: str, reply: object) -> None:
+        if reply == b"OK":
+            self.acked.append(key)
+        elif str(reply).startswith(DEFINITE):
+            self.refused.append(key)
+        else:
+            self.unknown.append(key)
+
+
+def present(node: Node, keys: list[str]) -> Iterator[tuple[str, bool]]:
+    """(key, whether it exists) of every key, read through ``node``."""
+    with node.client() as client:
+        for at in range(0, len(keys), 1000):
+            part = keys[at : at + 1000]
+            for key, value in zip(part, client.mget(part), strict=True):
+                yield key, value is not None
+
+
+def missing(node: Node, keys: list[str]) -> list[str]:
+    """The keys that do not exist."""
+    return [key for key, there in present(node, keys) if not there]
+
+
+def found(node: Node, keys: list[str]) -> list[str]:
+    """The keys that exist."""
+    return [key for key, there in present(node, keys) if there]

@@ -1,0 +1,142 @@
+"""A server that cannot start says why in one line that names the way out, and exits with an error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.live.group import Group, free_ports
+
+pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket")]
+CLUSTER = "00112233445566778899aabbccddeeff"
+
+
+def refusal(*arguments: str) -> str:
+    """The only line the server prints on stderr before it gives up."""
+    run = subprocess.run(
+        [sys.executable, "-m", "durakv", "server", *arguments], capture_output=True, text=True, timeout=30,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert run.returncode not in (0, -9, -11), f"exit code {run.returncode}: {run.stderr}"
+    lines = run.stderr.strip().splitlines()
+    assert len(lines) == 1, run.stderr
+    assert lines[0].startswith("durakv: "), lines[0]
+    return lines[0]
+
+
+def test_client_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        (peer,) = free_ports(1)
+        line = refusal("--dir", str(tmp_path / "d"), "--bind", "127.0.0.1", "--port", str(port), "--peer-port", str(peer))
+    assert f"port {port}" in line and "stop it or choose another `port`" in line
+
+
+def test_peer_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        peer = holder.getsockname()[1]
+        (port,) = free_ports(1)
+        line = refusal("--dir", str(tmp_path / "d"), "--bind", "127.0.0.1", "--port", str(port), "--peer-port", str(peer))
+    assert f"{peer}" in line and "`peer-port`" in line
+
+
+def test_address_of_another_machine(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    assert "`bind`" in refusal("--dir", str(tmp_path / "d"), "--bind", "192.0.2.1", "--port", str(port))
+
+
+def test_directories_of_others(tmp_path: Path) -> None:
+    with Group(tmp_path, 1) as group:
+        node = group.nodes[0]
+        (port,) = free_ports(1)
+        where = ["--bind", "127.0.0.1", "--port", str(port)]
+        line = refusal("--dir", str(node.directory), *where)
+        assert str(node.directory) in line and "another" in line, line
+        with node.client() as client:
+            assert client.ping(), "the server that holds the directory is undisturbed"
+        assert node.stop() == 0
+        line = refusal("--dir", str(node.directory), "--cluster-id", CLUSTER, "--node-id", "1", *where)
+        assert "belongs to cluster" in line and "point --dir at" in line
+        line = refusal("--dir", str(node.directory), "--cluster-id", group.cluster_id, "--node-id", "2", *where)
+        assert "belongs to node" in line and "point --dir at" in line
+        for lost in ("HARDSTATE", "log"):
+            copy = tmp_path / f"without-{lost}"
+            shutil.copytree(node.directory, copy)
+            gone = [path for path in copy.iterdir() if path.name.lower().startswith(lost.lower())]
+            assert gone, sorted(path.name for path in copy.iterdir())
+            for path in gone:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            line = refusal("--dir", str(copy), *where)
+            assert "has lost" in line and "add it again" in line
+
+
+def test_a_known_member_without_its_data(tmp_path: Path) -> None:
+    line = refusal("--dir", str(tmp_path / "d"), "--cluster-id", CLUSTER, "--node-id", "2", "--port", "0")
+    assert "already a member" in line and "add it again under a new node id" in line
+    assert not (tmp_path / "d" / "IDENTITY").exists(), "a refused start leaves nothing that a later one would trust"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--nosuch", "1"], "nosuch: unknown directive; see `durakv --help-config`"),
+        (["--maxmemory", "lots"], "maxmemory: "),
+        (["--port", "65536"], "port: "),
+        (["--port", "x"], "port: "),
+        (["--appendfsync", "sometimes"], "appendfsync: "),
+        (["--port"], 'needs a value; write "port <value>"'),
+        (["--appendonly", "no"], "leave the directive out"),
+        (["--replicaof", "127.0.0.1 6379"], "CLUSTER ADDNODE"),
+        (["--maxmemory-policy", "allkeys-lru"], "use noeviction"),
+        (["--cluster-id", "zz", "--node-id", "1"], "must be 32 lower-case hex digits"),
+        (["--cluster-id", CLUSTER], "node-id"),
+    ],
+    ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_bad_directives(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    assert expected in refusal("--dir", str(tmp_path / "d"), *arguments)
+    assert not (tmp_path / "d").exists(), "nothing is created before the directives are understood"
+
+
+def test_configuration_files(tmp_path: Path) -> None:
+    path = tmp_path / "durakv.conf"
+    assert f"{path}: cannot read it: No such file or directory" in refusal(str(path))
+    path.write_text("# a comment\nport 7000\nbogus yes\n")
+    assert f"{path}:3: bogus: unknown directive" in refusal(str(path))
+    path.write_text('dir "never closed\n')
+    assert f"{path}:1: quotes: a quote is not closed" in refusal(str(path))
+    path.write_text("include elsewhere.conf\n")
+    assert "elsewhere.conf" in refusal(str(path))
+    path.unlink()
+    path.mkdir()
+    assert "cannot read it: Is a directory" in refusal(str(path))
+
+
+def test_a_configuration_file_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "durakv.conf"
+    path.write_bytes(b"port 7000\n\xff\xfe\x00\n")
+    assert str(path) in refusal(str(path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everywhere: refusals by permission are untested")
+def test_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "durakv.conf"
+    path.write_text("port 7000\n")
+    path.chmod(0)
+    assert "cannot read it: Permission denied" in refusal(str(path))
+    (tmp_path / "closed").mkdir(mode=0o500)
+    line = refusal("--dir", str(tmp_path / "closed" / "d"), "--port", "0")
+    assert str(tmp_path / "closed") in line
+
+
+def test_a_data_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "d").write_text("precious")
+    line = refusal("--dir", str(tmp_path / "d"), "--port", "0")
+    assert str(tmp_path / "d") in line
+    assert (tmp_path / "d").read_text() == "precious"
