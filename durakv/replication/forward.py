@@ -2,8 +2,9 @@
 
 Each request is sent at most once. When the link or the leader is lost while a write is out, the client is told that its
 outcome is unknown and is disconnected; a lost read is answered with a definite error. ``epoch`` counts such losses per
-session, so a late reply of an earlier time is recognised and dropped.
-Forward frame: per request u64 uid, u32 epoch, u16 db, u8 protocol, u8 type, u32 length, RESP arrays. Reply frame: per
+session, so a late reply of an earlier time is recognised and dropped. Requests of an epoch are numbered from 1: a
+leader that no longer knows the session takes no other first request, or its reply would be taken for an older one's.
+Forward frame: per request u64 uid, u32 epoch, u32 number, u16 db, u8 protocol, u8 type, u32 length, RESP arrays. Reply frame: per
 reply u64 uid, u32 epoch, u8 flags (1 = close the client), u32 length, encoded reply (absent for a bare close).
 """
 
@@ -26,7 +27,7 @@ from durakv.resp.types import NULL_ARRAY
 if TYPE_CHECKING:
     from durakv.engine.engine import Engine
 
-_REQUEST: Final = Struct("<QIHBBI")
+_REQUEST: Final = Struct("<QIIHBBI")
 _REPLY: Final = Struct("<QIBI")
 _PUBLISH: Final = Struct("<BI")
 
@@ -45,12 +46,13 @@ _FRAME_BYTES_SOFT: Final = 1 << 20
 class Out:
     """What a home node has out for one of its sessions."""
 
-    __slots__ = ("epoch", "leader", "session", "writes")
+    __slots__ = ("epoch", "leader", "requests", "session", "writes")
 
     def __init__(self, session: Session, leader: int, epoch: int) -> None:
         self.session = session
         self.leader = leader
         self.epoch = epoch
+        self.requests = 0
         self.writes = 0
 
 
@@ -124,7 +126,7 @@ class ForwardHub:
         """See Forwarder."""
         out = self.outstanding.pop(session.uid, None)
         if out is not None:
-            self._queue(_REQUEST.pack(session.uid, out.epoch, 0, 2, TYPE_DROP, 0))
+            self._queue(_REQUEST.pack(session.uid, out.epoch, 0, 0, 2, TYPE_DROP, 0))
             self.engine.schedule()
 
     def publish(self, channel: bytes, message: bytes, shard: bool) -> None:
@@ -139,9 +141,10 @@ class ForwardHub:
             self.epochs += 1
             out = Out(s, self.engine.leader_id, self.epochs)
             self.outstanding[s.uid] = out
+        out.requests += 1
         out.writes += is_write
         self.forwarded += 1
-        self._queue(_REQUEST.pack(s.uid, out.epoch, db, s.protocol, kind, len(body)) + body)
+        self._queue(_REQUEST.pack(s.uid, out.epoch, out.requests, db, s.protocol, kind, len(body)) + body)
 
     def _queue(self, request: bytes) -> None:
         self.requests.append(request)
@@ -163,9 +166,12 @@ class ForwardHub:
             if out.session.pending:
                 self.engine.forward_lost(out.session, maybe_logged=out.writes > 0)
         if node_id:
-            for origin, session in list(self.engine.by_origin.items()):
-                if origin[0] == node_id:
-                    self.engine.close_session(session)
+            images = [s for origin, s in self.engine.by_origin.items() if origin[0] == node_id != self.engine.node_id]
+            if images:
+                # Whatever broke, the home node must hear of it: nobody will answer these clients any more.
+                self.transport.cut(node_id)
+            for session in images:
+                self.engine.close_session(session)
 
     # -- both ------------------------------------------------------------------------------------------------------
 
@@ -241,7 +247,7 @@ class ForwardHub:
         engine = self.engine
         at = 0
         while at < len(payload):
-            uid, epoch, db, protocol, kind, size = _REQUEST.unpack_from(payload, at)
+            uid, epoch, number, db, protocol, kind, size = _REQUEST.unpack_from(payload, at)
             at += _REQUEST.size
             body = payload[at : at + size]
             at += size
@@ -261,6 +267,9 @@ class ForwardHub:
                 self.queue_reply(from_id, uid, epoch, 0, encode(CommandError(_NOT_LEADING), protocol))
                 continue
             if s is None:
+                if number != 1:
+                    self.queue_reply(from_id, uid, epoch, FLAG_CLOSE, b"")
+                    continue
                 s = engine.open_remote(from_id, uid)
                 s.sink = RemoteSink(self, s, epoch)
             s.protocol = protocol

@@ -68,7 +68,7 @@ SAME = [
     ["PUBSUB", "NUMSUB", "a", "b"], ["PUBSUB", "SHARDNUMSUB", "a"], ["PUBSUB", "NUMPAT"], ["PUBSUB", "NUMSUB"],
     ["ACL", "CAT", "a", "b"], ["ACL", "LOG", "1", "2"], ["CLIENT", "PAUSE", "1", "ALL", "x"],
     ["SLOWLOG", "GET", "1", "2"],
-    ["CLUSTER", "INFO"], ["CLUSTER", "KEYSLOT", "x"], ["CLUSTER", "NOPE"],
+    ["CLUSTER", "NOPE"],
     ["ACL", "WHOAMI"], ["ACL", "USERS"], ["ACL", "LIST"], ["ACL", "GETUSER", "nobody"], ["ACL", "GETUSER", "default"],
     ["ACL", "DELUSER", "default"], ["ACL", "DELUSER", "nobody"], ["ACL", "CAT", "nope"], ["ACL", "GENPASS", "0"],
     ["ACL", "GENPASS", "5000"], ["ACL", "LOG", "x"], ["ACL", "LOG", "RESET"], ["ACL", "LOG"], ["ACL", "LOAD"],

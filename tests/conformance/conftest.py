@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import redis
 
 from tests.live.group import Group, Node
 
@@ -29,11 +29,11 @@ class Site:
         self.node: Node = others[0] if place == "follower" else leader
         self.other: Node = others[-1] if others else leader
 
-    def client(self, node: Node | None = None, **options: object) -> redis.Redis:
+    def client(self, node: Node | None = None, **options: object) -> Any:
         """A client of ``node``, by default the one under test."""
         return (node or self.node).client(protocol=self.protocol, **options)
 
-    def text(self) -> redis.Redis:
+    def text(self) -> Any:
         """A client that decodes replies."""
         return self.client(decode_responses=True)
 
@@ -84,6 +84,6 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 
 @pytest.fixture
-def r(site: Site) -> Iterator[redis.Redis]:
+def r(site: Site) -> Iterator[Any]:
     with site.text() as client:
         yield client

@@ -61,8 +61,8 @@ def test_scan_bigkeys_and_memkeys(site: Site) -> None:
         p.rpush("list", *range(50)).hset("hash", mapping={"a": 1}).sadd("set", 1).zadd("zset", {"a": 1}).execute()
     assert sorted(cli(site.node, "--scan", "--pattern", "k*").split()) == sorted(f"k{i}" for i in range(300))
     found = cli(site.node, "--bigkeys")
-    assert "304 keys" in found and 'Biggest   list found \'"list"\' has 50 items' in found, found
-    assert 'Biggest string found \'"k299"\' has 299 bytes' in found, found
+    assert "304 keys" in found and "Biggest   list found '\"list\"' has 50 items" in found, found
+    assert "Biggest string found '\"k299\"' has 299 bytes" in found, found
     assert "Sampled 304 keys" in cli(site.node, "--memkeys")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -24,7 +25,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
         yield group
 
 
-def connect(group: Group, node: Node | None = None) -> RedisCluster:
+def connect(group: Group, node: Node | None = None) -> Any:
     """A cluster client that knows one node, a follower unless told otherwise."""
     leader = group.leader()
     first = node or next(n for n in group.nodes if n is not leader and n.process is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -16,7 +17,7 @@ from tests.conformance.conftest import DEADLINE_S, Site, eventually
 class Call(threading.Thread):
     """One blocking call in a thread of its own; ``result()`` waits for it, no longer than the deadline."""
 
-    def __init__(self, client: redis.Redis, *command: object) -> None:
+    def __init__(self, client: Any, *command: object) -> None:
         super().__init__(daemon=True)
         self.client = client
         self.command = command
@@ -37,12 +38,11 @@ class Call(threading.Thread):
 
 
 @contextlib.contextmanager
-def pinned(site: Site, name: str, at: str = "node") -> Iterator[redis.Redis]:
+def pinned(site: Site, name: str, at: str = "node") -> Iterator[Any]:
     """A client that keeps to one connection, known to the server by ``name``."""
-    with site.client(getattr(site, at), decode_responses=True, client_name=name) as pool:
-        with pool.client() as client:
-            client.ping()
-            yield client
+    with site.client(getattr(site, at), decode_responses=True, client_name=name) as pool, pool.client() as client:
+        client.ping()
+        yield client
 
 
 def parked(site: Site, key: str, count: int) -> None:
@@ -58,7 +58,7 @@ def parked(site: Site, key: str, count: int) -> None:
     eventually(total, f"{count} clients wait for {key}")
 
 
-def test_watch_lets_an_undisturbed_transaction_pass(site: Site, r: redis.Redis) -> None:
+def test_watch_lets_an_undisturbed_transaction_pass(site: Site, r: Any) -> None:
     r.set("k", 1)
     with r.pipeline() as p:
         p.watch("k", "absent")
@@ -76,7 +76,7 @@ def test_watch_lets_an_undisturbed_transaction_pass(site: Site, r: redis.Redis) 
 
 
 @pytest.mark.parametrize("where", ["node", "leader", "other"])
-def test_watch_aborts_on_a_conflicting_writer(site: Site, r: redis.Redis, where: str) -> None:
+def test_watch_aborts_on_a_conflicting_writer(site: Site, r: Any, where: str) -> None:
     r.set("k", 1)
     with site.client(getattr(site, where)) as rival, r.pipeline() as p:
         p.watch("k")
@@ -93,7 +93,7 @@ def test_watch_aborts_on_a_conflicting_writer(site: Site, r: redis.Redis, where:
         assert p.execute() == [True]
 
 
-def test_watch_of_keys_that_appear_vanish_or_expire(site: Site, r: redis.Redis) -> None:
+def test_watch_of_keys_that_appear_vanish_or_expire(site: Site, r: Any) -> None:
     for number, (before, change) in enumerate([
         (["DEL", "k"], ["SET", "k", "1"]),
         (["SET", "k", "1"], ["DEL", "k"]),
@@ -112,7 +112,7 @@ def test_watch_of_keys_that_appear_vanish_or_expire(site: Site, r: redis.Redis) 
     assert r.get("result") is None
 
 
-def test_unwatch_and_discard_forget(site: Site, r: redis.Redis) -> None:
+def test_unwatch_and_discard_forget(site: Site, r: Any) -> None:
     for forget in (["UNWATCH"], ["MULTI", "DISCARD"]):
         with pinned(site, "forget") as mine:
             mine.execute_command("WATCH", "k")
@@ -124,7 +124,7 @@ def test_unwatch_and_discard_forget(site: Site, r: redis.Redis) -> None:
             assert mine.execute_command("EXEC") == [r.get("k")]
 
 
-def test_optimistic_increments_lose_nothing(site: Site, r: redis.Redis) -> None:
+def test_optimistic_increments_lose_nothing(site: Site, r: Any) -> None:
     rounds, workers = 15, 4
 
     def work(number: int) -> None:
@@ -142,13 +142,13 @@ def test_optimistic_increments_lose_nothing(site: Site, r: redis.Redis) -> None:
     assert r.get("n") == str(rounds * workers)
 
 
-def _increment(p: redis.client.Pipeline) -> None:
+def _increment(p: Any) -> None:
     value = int(p.get("n") or 0)
     p.multi()
     p.set("n", value + 1)
 
 
-def test_select_inside_an_aborted_transaction_changes_nothing(site: Site, r: redis.Redis) -> None:
+def test_select_inside_an_aborted_transaction_changes_nothing(site: Site, r: Any) -> None:
     with pinned(site, "select") as mine:
         mine.execute_command("WATCH", "k")
         r.incr("k")
@@ -159,7 +159,7 @@ def test_select_inside_an_aborted_transaction_changes_nothing(site: Site, r: red
     assert r.get("where") == "here"
 
 
-def test_select_inside_a_transaction_stays(site: Site, r: redis.Redis) -> None:
+def test_select_inside_a_transaction_stays(site: Site, r: Any) -> None:
     with pinned(site, "select") as mine:
         mine.execute_command("MULTI")
         mine.execute_command("SET", "a", "0")
@@ -171,7 +171,7 @@ def test_select_inside_a_transaction_stays(site: Site, r: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("pusher", ["leader", "node", "other"])
-def test_a_blocked_pop_is_served_from_any_node(site: Site, r: redis.Redis, pusher: str) -> None:
+def test_a_blocked_pop_is_served_from_any_node(site: Site, r: Any, pusher: str) -> None:
     with pinned(site, "waiter") as waiter, site.client(getattr(site, pusher)) as push:
         call = Call(waiter, "BLPOP", "none", "q", 0)
         parked(site, "q", 1)
@@ -190,7 +190,7 @@ def test_a_blocked_pop_is_served_from_any_node(site: Site, r: redis.Redis, pushe
         assert call.result() == "moved" and r.lrange("to", 0, -1) == ["moved"]
 
 
-def test_waiters_are_served_in_order(site: Site, r: redis.Redis) -> None:
+def test_waiters_are_served_in_order(site: Site, r: Any) -> None:
     with pinned(site, "first") as first, pinned(site, "second", "other") as second, pinned(site, "third") as third:
         calls = []
         for n, client in enumerate((first, second, third)):
@@ -204,7 +204,7 @@ def test_waiters_are_served_in_order(site: Site, r: redis.Redis) -> None:
         assert r.exists("q") == 0
 
 
-def test_blocked_pops_time_out(site: Site, r: redis.Redis) -> None:
+def test_blocked_pops_time_out(site: Site, r: Any) -> None:
     with pinned(site, "waiter") as waiter:
         assert Call(waiter, "BLPOP", "q", 0.05).result() is None
         assert Call(waiter, "BZPOPMAX", "z", 0.05).result() is None
@@ -212,7 +212,7 @@ def test_blocked_pops_time_out(site: Site, r: redis.Redis) -> None:
     assert r.rpush("q", "kept") == 1 and r.lrange("q", 0, -1) == ["kept"]
 
 
-def test_a_waiter_that_disconnects_takes_nothing(site: Site, r: redis.Redis) -> None:
+def test_a_waiter_that_disconnects_takes_nothing(site: Site, r: Any) -> None:
     """Also when its blocking pop came behind other requests in one packet."""
     connection = site.client().connection_pool.make_connection()
     connection.connect()
@@ -234,7 +234,7 @@ def _blocked(site: Site) -> int:
     return total
 
 
-def test_requests_behind_a_blocked_pop_wait_for_it(site: Site, r: redis.Redis) -> None:
+def test_requests_behind_a_blocked_pop_wait_for_it(site: Site, r: Any) -> None:
     connection = site.client().connection_pool.make_connection()
     connection.connect()
     connection.send_packed_command([b"SET k 1\r\nBLPOP q 0\r\n"])
@@ -249,12 +249,12 @@ def test_requests_behind_a_blocked_pop_wait_for_it(site: Site, r: redis.Redis) -
     connection.disconnect()
 
 
-def test_a_blocked_pop_inside_exec_does_not_block(site: Site, r: redis.Redis) -> None:
+def test_a_blocked_pop_inside_exec_does_not_block(site: Site, r: Any) -> None:
     with r.pipeline() as p:
         assert p.rpush("q", 1).blpop("q", 1).blpop("q", 1).execute() in ([1, ["q", "1"], None], [1, ("q", "1"), None])
 
 
-def _messages(pubsub: redis.client.PubSub, count: int) -> list[tuple[str, object, object]]:
+def _messages(pubsub: Any, count: int) -> list[tuple[str, object, object]]:
     found: list[tuple[str, object, object]] = []
 
     def more() -> bool:
@@ -288,7 +288,7 @@ def test_messages_reach_subscribers_of_every_node(site: Site, publisher: str) ->
             subscriber.close()
 
 
-def test_shard_channels_and_counts(site: Site, r: redis.Redis) -> None:
+def test_shard_channels_and_counts(site: Site, r: Any) -> None:
     subscriber = r.pubsub()
     subscriber.ssubscribe("shard")
     assert _messages_sharded(subscriber)[0] == "ssubscribe"
@@ -298,7 +298,7 @@ def test_shard_channels_and_counts(site: Site, r: redis.Redis) -> None:
     subscriber.close()
 
 
-def _messages_sharded(pubsub: redis.client.PubSub) -> tuple[str, object]:
+def _messages_sharded(pubsub: Any) -> tuple[str, object]:
     found: list[tuple[str, object]] = []
 
     def more() -> bool:
@@ -311,7 +311,7 @@ def _messages_sharded(pubsub: redis.client.PubSub) -> tuple[str, object]:
     return found[0]
 
 
-def test_subscribers_of_resp2_are_restricted(site: Site, r: redis.Redis) -> None:
+def test_subscribers_of_resp2_are_restricted(site: Site, r: Any) -> None:
     connection = site.client().connection_pool.make_connection()
     connection.connect()
     connection.send_command("SUBSCRIBE", "c")
@@ -325,7 +325,7 @@ def test_subscribers_of_resp2_are_restricted(site: Site, r: redis.Redis) -> None
     connection.disconnect()
 
 
-def test_keyspace_events_reach_every_node(site: Site, r: redis.Redis) -> None:
+def test_keyspace_events_reach_every_node(site: Site, r: Any) -> None:
     with site.client(site.other, decode_responses=True) as far:
         for client in (r, far):
             client.config_set("notify-keyspace-events", "KEA")
@@ -335,10 +335,10 @@ def test_keyspace_events_reach_every_node(site: Site, r: redis.Redis) -> None:
             _messages(subscriber, 1)
         r.set("k", 1)
         r.pexpire("k", 1)
-        expected = ["set", "pexpire", "expired"]
+        expected = ["set", "expire", "expired"]
         for subscriber in subscribers:
             found = _messages(subscriber, 3)
-            assert [str(channel).rpartition(":")[2] for _, channel, _ in found] in (expected, ["set", "expire", "expired"])
+            assert [str(channel).rpartition(":")[2] for _, channel, _ in found] == expected
             subscriber.close()
         for client in (r, far):
             client.config_set("notify-keyspace-events", "")

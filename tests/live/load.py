@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
@@ -16,8 +15,10 @@ from tests.live.group import Node
 # See docs/errors.md: an error that begins so says that nothing was logged.
 DEFINITE = ("CLUSTERDOWN", "MOVED", "LOADING", "THROTTLED", "MISCONF", "READONLY", "NOREPLICAS")
 
+_ANSWER_MAX_S = 10.0
 
-def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+
+def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
     """Poll until the condition holds; fails after the deadline."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -66,7 +67,7 @@ class Writer(threading.Thread):
 
 
 class Pipeliner(threading.Thread):
-    """Keeps ``depth`` SETs under way on one connection to one node until that connection ends."""
+    """Keeps ``depth`` SETs under way on one connection to one node until the connection ends or ``stopping`` is set."""
 
     def __init__(self, node: Node, name: str, depth: int) -> None:
         super().__init__(daemon=True)
@@ -76,30 +77,48 @@ class Pipeliner(threading.Thread):
         self.acked: list[str] = []
         self.refused: list[str] = []
         self.unknown: list[str] = []
+        self.unanswered = False
+        self.stopping = threading.Event()
         self.start()
 
     def run(self) -> None:
+        try:
+            self._run()
+        except TimeoutError:
+            self.unanswered = True
+        except OSError:
+            return
+
+    def _run(self) -> None:
         reader = hiredis.Reader()
         waiting: list[str] = []
         number = 0
-        with socket.create_connection(("127.0.0.1", self.node.port), 10) as s, contextlib.suppress(OSError):
-            while True:
-                wire = b""
-                while len(waiting) < self.depth:
-                    number += 1
-                    key = f"{self.prefix}:{number}"
-                    waiting.append(key)
-                    wire += b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$1\r\nx\r\n" % (len(key), key.encode())
-                # In small pieces, so that they fall into different turns of the server.
-                for at in range(0, len(wire), 200):
-                    s.sendall(wire[at : at + 200])
-                data = s.recv(1 << 16)
-                if not data:
-                    break
-                reader.feed(data)
-                while (reply := reader.gets()) is not False:
-                    self._note(waiting.pop(0), reply)
-        self.unknown += waiting
+        try:
+            with socket.create_connection(("127.0.0.1", self.node.port), _ANSWER_MAX_S) as s:
+                while not (self.stopping.is_set() and not waiting):
+                    wire = b""
+                    while len(waiting) < self.depth and not self.stopping.is_set():
+                        number += 1
+                        key = f"{self.prefix}:{number}"
+                        waiting.append(key)
+                        wire += b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$1\r\nx\r\n" % (len(key), key.encode())
+                    # In small pieces, so that they fall into different turns of the server.
+                    for at in range(0, len(wire), 200):
+                        s.sendall(wire[at : at + 200])
+                    data = s.recv(1 << 16)
+                    if not data:
+                        break
+                    reader.feed(data)
+                    while (reply := reader.gets()) is not False:
+                        self._note(waiting.pop(0), reply)
+        finally:
+            self.unknown += waiting
+
+    def finish(self) -> None:
+        """Wait for the end of the connection; every request must have been answered, or cut off with it."""
+        self.join(2 * _ANSWER_MAX_S)
+        assert not self.is_alive(), "the server keeps the connection and answers nothing"
+        assert not self.unanswered, f"no answer within {_ANSWER_MAX_S} s"
 
     def _note(self, key: str, reply: object) -> None:
         if reply == b"OK":

