@@ -4,8 +4,9 @@ Each request is sent at most once. When the link or the leader is lost while a w
 outcome is unknown and is disconnected; a lost read is answered with a definite error. ``epoch`` counts such losses per
 session, so a late reply of an earlier time is recognised and dropped. Requests of an epoch are numbered from 1: a
 leader that no longer knows the session takes no other first request, or its reply would be taken for an older one's.
-Forward frame: per request u64 uid, u32 epoch, u32 number, u16 db, u8 protocol, u8 type, u32 length, RESP arrays. Reply frame: per
-reply u64 uid, u32 epoch, u8 flags (1 = close the client), u32 length, encoded reply (absent for a bare close).
+Forward frame: per request u64 uid, u32 epoch, u32 number, u16 db, u8 protocol, u8 type, u32 length, RESP arrays.
+Reply frame: per reply u64 uid, u32 epoch, u8 flags (1 = close the client), u32 length, encoded reply (absent for a bare
+close).
 """
 
 from __future__ import annotations

@@ -47,8 +47,10 @@ def frame(kind: int, payload: bytes) -> bytes:
 class FrameReader:
     """Cuts a byte stream into frames. Raises ValueError on a damaged or oversize frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._buffer = bytearray()
+        # A stranger must not make this node buffer a large frame before it has said who it is.
+        self._bytes_max = first_bytes_max
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """All frames completed by ``data``, in order."""
@@ -63,7 +65,7 @@ class FrameReader:
         total = len(source)
         while total - at >= _FRAME.size:
             size, check, kind = _FRAME.unpack_from(source, at)
-            if size > FRAME_BYTES_MAX:
+            if size > self._bytes_max:
                 raise ValueError(f"frame of {size} bytes")
             end = at + _FRAME.size + size
             if end > total:
@@ -72,6 +74,7 @@ class FrameReader:
             if crc(payload, kind) != check:
                 raise ValueError("frame checksum mismatch")
             out.append((kind, payload))
+            self._bytes_max = FRAME_BYTES_MAX
             at = end
         if source is buffer:
             del buffer[:at]
@@ -137,7 +140,7 @@ class Inbound:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self.reader = FrameReader()
+        self.reader = FrameReader(_HELLO.size)
         self.stream: Stream | None = None
         self.from_id = 0
 

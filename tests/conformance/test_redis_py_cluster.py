@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,10 +30,15 @@ def connect(group: Group, node: Node | None = None) -> Any:
     """A cluster client that knows one node, a follower unless told otherwise."""
     leader = group.leader()
     first = node or next(n for n in group.nodes if n is not leader and n.process is not None)
+    node_class: Any = ClusterNode
     return RedisCluster(
-        startup_nodes=[ClusterNode("127.0.0.1", first.port)], decode_responses=True, socket_timeout=10,
+        startup_nodes=[node_class("127.0.0.1", first.port)], decode_responses=True, socket_timeout=10,
         retry=Retry(ConstantBackoff(0.05), 100),
     )  # fmt: skip
+
+
+def _has(client: Any, key: str, value: bytes) -> bool:
+    return bool(client.get(key) == value)
 
 
 def test_followers_redirect_with_moved(cluster: Group) -> None:
@@ -49,7 +55,7 @@ def test_followers_redirect_with_moved(cluster: Group) -> None:
             with pytest.raises(redis.exceptions.MovedError):
                 client.pipeline().set("foo", "bar").execute()
             client.execute_command("READONLY")
-            eventually(lambda c=client: c.get("foo") == b"bar", "READONLY serves reads from the node itself")
+            eventually(partial(_has, client, "foo", b"bar"), "READONLY serves reads from the node itself")
             client.execute_command("READWRITE")
             with pytest.raises(redis.exceptions.MovedError):
                 client.get("foo")

@@ -10,6 +10,7 @@ from collections import deque
 import hiredis
 
 from durakv.commands.acl import build_acl
+from durakv.commands.context import LocalContext, ReadContext, WriteContext
 from durakv.commands.services import GroupView
 from durakv.commands.session import Session
 from durakv.commands.spec import Commands, Declaration
@@ -30,23 +31,23 @@ CRASHERS = Commands("string")
 
 
 @CRASHERS.write("BREAKHALFWAY", arity=2, since="1.0.0", summary="Fails after a change.", keys="RW|UPDATE@i1+r0/1/0")
-def break_halfway(ctx, argv):
+def break_halfway(ctx: WriteContext, argv: list[bytes]) -> object:
     ctx.db.put(argv[1], b"half done")
     raise KeyError("a defect")
 
 
 @CRASHERS.read("BREAKREAD", arity=2, since="1.0.0", summary="Fails.", keys="RO|ACCESS@i1+r0/1/0")
-def break_read(ctx, argv):
+def break_read(ctx: ReadContext, argv: list[bytes]) -> object:
     raise KeyError("a defect")
 
 
 @CRASHERS.local("BREAKLOCAL", arity=1, since="1.0.0", summary="Fails.")
-def break_local(ctx, argv):
+def break_local(ctx: LocalContext, argv: list[bytes]) -> object:
     raise KeyError("a defect")
 
 
 @CRASHERS.write("PUTOK", arity=3, since="1.0.0", summary="Puts.", keys="RW|UPDATE@i1+r0/1/0")
-def put_ok(ctx, argv):
+def put_ok(ctx: WriteContext, argv: list[bytes]) -> object:
     ctx.db.put(argv[1], argv[2])
     return OK
 
@@ -232,7 +233,7 @@ class Client:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.closed = False
-        self.reader = hiredis.Reader(replyError=Err)
+        self.reader = hiredis.Reader(replyError=Err)  # type: ignore[arg-type]
         self.session = rig.engine.open_session("10.0.0.1:1", "10.0.0.2:2")
         self.session.sink = self
 

@@ -7,7 +7,7 @@ import pytest
 from tests.engine.rig import Rig
 
 
-def test_waiters_are_served_in_park_order():
+def test_waiters_are_served_in_park_order() -> None:
     rig = Rig()
     first, second, pusher = rig.client(), rig.client(), rig.client()
     assert rig.ask(first, "BLPOP q 0") == [] and rig.ask(second, "BLPOP q 0") == []
@@ -18,7 +18,7 @@ def test_waiters_are_served_in_park_order():
     rig.check_follower()
 
 
-def test_keys_wake_in_the_order_they_changed_after_the_whole_transaction():
+def test_keys_wake_in_the_order_they_changed_after_the_whole_transaction() -> None:
     rig = Rig()
     on_a, on_b, pusher = rig.client(), rig.client(), rig.client()
     rig.ask(on_b, "BLPOP b a 0")
@@ -29,7 +29,7 @@ def test_keys_wake_in_the_order_they_changed_after_the_whole_transaction():
     rig.check_follower()
 
 
-def test_a_chain_of_moves_wakes_through():
+def test_a_chain_of_moves_wakes_through() -> None:
     rig = Rig()
     mover, end, pusher = rig.client(), rig.client(), rig.client()
     rig.ask(end, "BLPOP b 0")
@@ -39,14 +39,14 @@ def test_a_chain_of_moves_wakes_through():
     rig.check_follower()
 
 
-def test_blocking_inside_a_transaction_answers_at_once():
+def test_blocking_inside_a_transaction_answers_at_once() -> None:
     rig = Rig()
     a = rig.client()
     assert rig.ask(a, "MULTI", "BLPOP q 0", "EXEC")[-1] == [None]
     assert rig.engine.applier.sessions.idle()
 
 
-def test_the_timeout_is_answered_through_the_log():
+def test_the_timeout_is_answered_through_the_log() -> None:
     rig = Rig()
     a = rig.client()
     rig.ask(a, "BLPOP q 0.2")
@@ -61,7 +61,7 @@ def test_the_timeout_is_answered_through_the_log():
     rig.check_follower()
 
 
-def test_a_push_ahead_of_the_timeouts_entry_wins():
+def test_a_push_ahead_of_the_timeouts_entry_wins() -> None:
     rig = Rig()
     a, pusher = rig.client(), rig.client()
     rig.ask(a, "BLPOP q 0.2")
@@ -74,7 +74,7 @@ def test_a_push_ahead_of_the_timeouts_entry_wins():
 
 
 @pytest.mark.parametrize("how", ["", " TIMEOUT", " ERROR"])
-def test_client_unblock(how):
+def test_client_unblock(how: str) -> None:
     rig = Rig()
     a, other = rig.client(), rig.client()
     rig.ask(a, "BLPOP q 0")
@@ -85,7 +85,7 @@ def test_client_unblock(how):
     rig.check_follower()
 
 
-def test_a_disconnected_waiter_takes_nothing():
+def test_a_disconnected_waiter_takes_nothing() -> None:
     rig = Rig()
     a, pusher = rig.client(), rig.client()
     rig.ask(a, "BLPOP q 0")
@@ -96,7 +96,7 @@ def test_a_disconnected_waiter_takes_nothing():
     rig.check_follower()
 
 
-def test_a_waiter_disconnected_before_it_parked_takes_nothing():
+def test_a_waiter_disconnected_before_it_parked_takes_nothing() -> None:
     rig = Rig()
     a, pusher = rig.client(), rig.client()
     a.send("BLPOP q 0")
@@ -107,7 +107,7 @@ def test_a_waiter_disconnected_before_it_parked_takes_nothing():
     assert rig.ask(pusher, "RPUSH q 1", "LLEN q") == [1, 1]
 
 
-def test_a_write_before_the_blocking_command_does_not_unblock_its_session():
+def test_a_write_before_the_blocking_command_does_not_unblock_its_session() -> None:
     rig = Rig()
     a, pusher = rig.client(), rig.client()
     assert rig.ask(a, "SET k 1", "BLPOP q 0") == [b"OK"]
@@ -119,7 +119,7 @@ def test_a_write_before_the_blocking_command_does_not_unblock_its_session():
     rig.check_follower()
 
 
-def test_a_write_in_an_earlier_entry_does_not_unblock_its_session():
+def test_a_write_in_an_earlier_entry_does_not_unblock_its_session() -> None:
     rig = Rig()
     a, pusher = rig.client(), rig.client()
     a.send("SET k 1")
@@ -135,7 +135,7 @@ def test_a_write_in_an_earlier_entry_does_not_unblock_its_session():
     assert a.got() == [[b"q", b"a"], b"OK"]
 
 
-def test_a_read_before_the_blocking_command_does_not_unblock_its_session():
+def test_a_read_before_the_blocking_command_does_not_unblock_its_session() -> None:
     rig = Rig()
     a, pusher = rig.client(), rig.client()
     a.send("GET k")
@@ -151,7 +151,7 @@ def test_a_read_before_the_blocking_command_does_not_unblock_its_session():
     assert a.got() == [[b"q", b"a"], b"OK"]
 
 
-def test_a_parked_client_that_wrote_before_can_be_unblocked_and_dropped():
+def test_a_parked_client_that_wrote_before_can_be_unblocked_and_dropped() -> None:
     rig = Rig()
     a, b, other = rig.client(), rig.client(), rig.client()
     rig.ask(a, "SET k 1", "BLPOP q 0")
@@ -162,7 +162,7 @@ def test_a_parked_client_that_wrote_before_can_be_unblocked_and_dropped():
     assert rig.engine.applier.sessions.idle()
 
 
-def test_a_leader_change_unblocks():
+def test_a_leader_change_unblocks() -> None:
     rig = Rig()
     a, b = rig.client(), rig.client()
     rig.ask(a, "BLPOP q 0")
@@ -180,7 +180,7 @@ def test_a_leader_change_unblocks():
     assert b.got() == []
 
 
-def test_wrong_type_goes_on_waiting():
+def test_wrong_type_goes_on_waiting() -> None:
     rig = Rig()
     a, pusher = rig.client(), rig.client()
     rig.ask(a, "BLPOP q 0")
@@ -190,7 +190,7 @@ def test_wrong_type_goes_on_waiting():
     assert a.got() == [[b"q", b"1"]]
 
 
-def test_internal_work_of_a_refused_entry_is_done_later():
+def test_internal_work_of_a_refused_entry_is_done_later() -> None:
     rig = Rig()
     a, b, c, writer = rig.client(), rig.client(), rig.client(), rig.client()
     rig.ask(a, "BLPOP q 0")
@@ -211,7 +211,7 @@ def test_internal_work_of_a_refused_entry_is_done_later():
     rig.check_follower()
 
 
-def test_a_gated_read_survives_a_refused_entry():
+def test_a_gated_read_survives_a_refused_entry() -> None:
     rig = Rig()
     a = rig.client()
     rig.ask(a, "SET k 1 PX 50")

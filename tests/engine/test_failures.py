@@ -10,7 +10,7 @@ from tests.engine.rig import Rig, table_with_crashers
 DEFINITE = ("CLUSTERDOWN ", "UNBLOCKED ", "THROTTLED ")
 
 
-def test_a_write_in_flight_is_unknown_and_its_connection_closes():
+def test_a_write_in_flight_is_unknown_and_its_connection_closes() -> None:
     rig = Rig()
     a = rig.client()
     a.send("SET k 1", "GET k", "PING")
@@ -21,7 +21,7 @@ def test_a_write_in_flight_is_unknown_and_its_connection_closes():
     assert a.closed
 
 
-def test_what_was_not_proposed_is_definite_and_the_connection_stays():
+def test_what_was_not_proposed_is_definite_and_the_connection_stays() -> None:
     rig = Rig()
     a, b, c = rig.client(), rig.client(), rig.client()
     rig.consensus.busy = True
@@ -40,7 +40,7 @@ def test_what_was_not_proposed_is_definite_and_the_connection_stays():
     assert rig.ask(a, "GET k") == [None]
 
 
-def test_reads_out_for_proof_are_refused_once():
+def test_reads_out_for_proof_are_refused_once() -> None:
     rig = Rig()
     a, b = rig.client(), rig.client()
     a.send("GET k")
@@ -54,7 +54,7 @@ def test_reads_out_for_proof_are_refused_once():
     assert a.session.pending == b.session.pending == 0
 
 
-def test_a_proof_that_arrives_with_the_demotion_answers_nobody_twice():
+def test_a_proof_that_arrives_with_the_demotion_answers_nobody_twice() -> None:
     rig = Rig()
     a = rig.client()
     a.send("GET k")
@@ -69,7 +69,7 @@ def test_a_proof_that_arrives_with_the_demotion_answers_nobody_twice():
     assert a.session.pending == 0
 
 
-def test_a_dropped_proposal_is_definite():
+def test_a_dropped_proposal_is_definite() -> None:
     rig = Rig()
     a = rig.client()
     rig.consensus.dropped = "CLUSTERDOWN leadership is being handed over; nothing was logged, try again"
@@ -78,7 +78,7 @@ def test_a_dropped_proposal_is_definite():
     assert rig.ask(a, "GET k") == [None]
 
 
-def test_an_entry_of_another_term_at_the_same_index_is_unknown():
+def test_an_entry_of_another_term_at_the_same_index_is_unknown() -> None:
     rig = Rig()
     a = rig.client()
     a.send("SET k 1")
@@ -89,7 +89,7 @@ def test_an_entry_of_another_term_at_the_same_index_is_unknown():
     assert a.closed
 
 
-def test_back_pressure_refuses_before_logging():
+def test_back_pressure_refuses_before_logging() -> None:
     rig = Rig(max_uncommitted_bytes="1mb")
     rig.engine.room_bytes = 1 << 20
     a = rig.client()
@@ -110,7 +110,7 @@ def test_back_pressure_refuses_before_logging():
     rig.check_follower()
 
 
-def test_a_defect_in_a_write_undoes_its_unit_and_the_node_goes_on():
+def test_a_defect_in_a_write_undoes_its_unit_and_the_node_goes_on() -> None:
     rig = Rig(table=table_with_crashers())
     a = rig.client()
     assert rig.ask(a, "SET k before", "BREAKHALFWAY k", "GET k") == [b"OK", "ERR internal error", b"before"]
@@ -123,7 +123,7 @@ def test_a_defect_in_a_write_undoes_its_unit_and_the_node_goes_on():
     rig.check_follower()
 
 
-def test_a_read_of_an_expired_key_waits_for_log_time_and_keeps_order():
+def test_a_read_of_an_expired_key_waits_for_log_time_and_keeps_order() -> None:
     rig = Rig()
     a = rig.client()
     rig.ask(a, "SET k 1 PX 50", "SET j 2")
@@ -144,7 +144,7 @@ def test_a_read_of_an_expired_key_waits_for_log_time_and_keeps_order():
     rig.check_follower()
 
 
-def test_a_gated_reply_is_withheld_at_demotion():
+def test_a_gated_reply_is_withheld_at_demotion() -> None:
     rig = Rig()
     a, b = rig.client(), rig.client()
     rig.ask(a, "SET k 1 PX 50")
@@ -158,7 +158,7 @@ def test_a_gated_reply_is_withheld_at_demotion():
     assert a.session.pending == b.session.pending == a.session.gates == 0
 
 
-def test_a_stale_read_of_an_expired_key_is_answered_on_a_follower():
+def test_a_stale_read_of_an_expired_key_is_answered_on_a_follower() -> None:
     rig = Rig()
     a = rig.client()
     rig.ask(a, "SET k 1 PX 50")
@@ -170,7 +170,7 @@ def test_a_stale_read_of_an_expired_key_is_answered_on_a_follower():
     assert a.got() == [None, b"PONG"]
 
 
-def test_requests_wait_for_a_leader_from_the_loss_on_and_no_longer():
+def test_requests_wait_for_a_leader_from_the_loss_on_and_no_longer() -> None:
     rig = Rig(leading=False, election_timeout_ms="1000")
     a, b = rig.client(), rig.client()
     rig.consensus.follow(leader_id=0)
@@ -187,7 +187,7 @@ def test_requests_wait_for_a_leader_from_the_loss_on_and_no_longer():
     assert str(reply).startswith("CLUSTERDOWN ")
 
 
-def test_a_node_that_has_just_started_waits_for_its_first_leader():
+def test_a_node_that_has_just_started_waits_for_its_first_leader() -> None:
     rig = Rig(leading=False)
     rig.engine.leader_id = 0
     rig.consensus.term = 0
@@ -201,7 +201,7 @@ def test_a_node_that_has_just_started_waits_for_its_first_leader():
     assert a.got() == [b"OK"]
 
 
-def test_pause_holds_writes_or_everything_and_lets_go():
+def test_pause_holds_writes_or_everything_and_lets_go() -> None:
     rig = Rig()
     a, b, admin = rig.client(), rig.client(), rig.client()
     rig.ask(admin, "CLIENT PAUSE 1000 WRITE")
@@ -218,7 +218,7 @@ def test_pause_holds_writes_or_everything_and_lets_go():
 
 
 @pytest.mark.parametrize("aof", [False, True])
-def test_wait_answers_when_enough_replicas_synced_or_at_the_timeout(aof):
+def test_wait_answers_when_enough_replicas_synced_or_at_the_timeout(aof: bool) -> None:
     rig = Rig()
     a = rig.client()
     rig.ask(a, "SET k 1")
@@ -240,7 +240,7 @@ def test_wait_answers_when_enough_replicas_synced_or_at_the_timeout(aof):
     assert str(reply).startswith("UNBLOCKED ")
 
 
-def test_wait_after_a_leader_change_covers_what_the_old_leader_acknowledged():
+def test_wait_after_a_leader_change_covers_what_the_old_leader_acknowledged() -> None:
     rig = Rig(leading=False)
     a = rig.client()
     # A forwarded write was acknowledged by the old leader; this node's session knows no index of it.
@@ -253,7 +253,7 @@ def test_wait_after_a_leader_change_covers_what_the_old_leader_acknowledged():
     assert a.got() == [1]
 
 
-def test_read_commands_on_a_follower_are_forwarded_once():
+def test_read_commands_on_a_follower_are_forwarded_once() -> None:
     rig = Rig(leading=False)
     a = rig.client()
     a.send("GET k", "SET k 1", "PING")

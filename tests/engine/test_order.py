@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.engine.rig import Client, Rig
 
 
-def test_nothing_is_answered_before_commit_and_no_read_before_its_proof():
+def test_nothing_is_answered_before_commit_and_no_read_before_its_proof() -> None:
     rig = Rig()
     a, b = rig.client(), rig.client()
     a.send("SET k 1")
@@ -24,7 +24,7 @@ def test_nothing_is_answered_before_commit_and_no_read_before_its_proof():
     assert b.got() == [b"1"]
 
 
-def test_two_reads_of_one_pipeline_keep_their_order():
+def test_two_reads_of_one_pipeline_keep_their_order() -> None:
     rig = Rig()
     a = rig.client()
     rig.ask(a, "SET x 1", "SET y 2")
@@ -36,7 +36,7 @@ def test_two_reads_of_one_pipeline_keep_their_order():
     assert first + a.got() == [b"1", b"2"]
 
 
-def test_a_read_sent_while_another_sessions_proof_is_out_keeps_its_order():
+def test_a_read_sent_while_another_sessions_proof_is_out_keeps_its_order() -> None:
     rig = Rig()
     a, b = rig.client(), rig.client()
     rig.ask(a, "SET x 1", "SET y 2")
@@ -52,7 +52,7 @@ def test_a_read_sent_while_another_sessions_proof_is_out_keeps_its_order():
     assert a.got() == [b"1", b"2"]
 
 
-def test_a_read_between_two_writes_sees_the_first_only():
+def test_a_read_between_two_writes_sees_the_first_only() -> None:
     rig = Rig()
     a = rig.client()
     a.send("SET k 1", "GET k", "SET k 2", "GET k", "PING")
@@ -61,7 +61,7 @@ def test_a_read_between_two_writes_sees_the_first_only():
     assert a.got() == [b"OK", b"1", b"OK", b"2", b"PONG"]
 
 
-def test_a_read_behind_a_write_in_flight_waits_for_it_and_not_for_later_writes():
+def test_a_read_behind_a_write_in_flight_waits_for_it_and_not_for_later_writes() -> None:
     rig = Rig()
     a = rig.client()
     a.send("SET k 1")
@@ -76,7 +76,7 @@ def test_a_read_behind_a_write_in_flight_waits_for_it_and_not_for_later_writes()
     assert a.got() == [b"1", b"OK"]
 
 
-def test_the_disk_being_busy_gathers_one_entry():
+def test_the_disk_being_busy_gathers_one_entry() -> None:
     rig = Rig()
     a, b = rig.client(), rig.client()
     a.send("SET k 1")
@@ -96,7 +96,7 @@ def test_the_disk_being_busy_gathers_one_entry():
     rig.check_follower()
 
 
-def test_local_commands_and_errors_wait_for_their_turn():
+def test_local_commands_and_errors_wait_for_their_turn() -> None:
     rig = Rig()
     a = rig.client()
     a.send("SET k 1", "PING", "NOSUCH", "GET", "SET k", "GET k", "ECHO x")
@@ -107,7 +107,7 @@ def test_local_commands_and_errors_wait_for_their_turn():
     assert [str(r)[:3] for r in replies[2:5]] == ["ERR", "ERR", "ERR"]
 
 
-def test_commands_sent_after_a_transaction_that_selects_use_the_new_database():
+def test_commands_sent_after_a_transaction_that_selects_use_the_new_database() -> None:
     rig = Rig()
     a = rig.client()
     assert rig.ask(a, "MULTI", "SELECT 3", "SET k 1", "EXEC", "SET j 2", "GET k") == [
@@ -117,7 +117,7 @@ def test_commands_sent_after_a_transaction_that_selects_use_the_new_database():
     rig.check_follower()
 
 
-def test_reply_off_and_skip_silence_exactly_what_they_say():
+def test_reply_off_and_skip_silence_exactly_what_they_say() -> None:
     rig = Rig()
     a = rig.client()
     assert rig.ask(a, "CLIENT REPLY SKIP", "SET k 1", "SET k 2") == [b"OK"]
@@ -128,8 +128,9 @@ def test_reply_off_and_skip_silence_exactly_what_they_say():
 
 # One step: (session, requests of one turn) or an event of the world.
 REQUESTS = st.sampled_from([
-    "SET k {n}", "SET j {n}", "GET k", "GET j", "INCR c", "APPEND k x", "PING {n}", "DEL k", "NOSUCH", "GET", "SELECT 1",
-    "SELECT 0", "MULTI", "EXEC", "DISCARD", "RPUSH q {n}", "LPOP q", "BLPOP q 0", "WATCH k", "UNWATCH", "MGET k j",
+    "SET k {n}", "SET j {n}", "GET k", "GET j", "INCR c", "APPEND k x", "PING {n}", "DEL k", "NOSUCH", "GET",
+    "SELECT 1", "SELECT 0", "MULTI", "EXEC", "DISCARD",
+    "RPUSH q {n}", "LPOP q", "BLPOP q 0", "WATCH k", "UNWATCH", "MGET k j",
 ])  # fmt: skip
 STEPS = st.lists(
     st.one_of(
@@ -163,7 +164,7 @@ class Stamped(Client):
 
 @settings(max_examples=150, deadline=None)
 @given(STEPS)
-def test_random_pipelines_answer_in_order_and_followers_agree(steps):
+def test_random_pipelines_answer_in_order_and_followers_agree(steps: list[str | tuple[int, list[str]]]) -> None:
     rig = Rig()
     clients = [Stamped(rig) for _ in range(3)]
     n = 0
@@ -227,7 +228,9 @@ SIMPLE = st.one_of(
     st.lists(st.sampled_from(["", "turn", "commit", "prove"]), min_size=20, max_size=20),
     st.lists(st.booleans(), min_size=20, max_size=20),
 )
-def test_one_sessions_pipeline_reads_as_if_run_one_by_one(commands, events, noise):
+def test_one_sessions_pipeline_reads_as_if_run_one_by_one(
+    commands: list[tuple[str, str]], events: list[str], noise: list[bool]
+) -> None:
     rig = Rig()
     a, other = rig.client(), rig.client()
     model: dict[str, bytes] = {}

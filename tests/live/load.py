@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import hiredis
 import redis
@@ -26,8 +26,8 @@ def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 10.0
         time.sleep(0.02)
 
 
-class Writer(threading.Thread):
-    """SETs unique keys through one node, one at a time; reconnects while the node is away."""
+class Load(threading.Thread):
+    """Writes unique keys through one node; knows of each whether it was acknowledged, refused or left unknown."""
 
     def __init__(self, node: Node, name: str) -> None:
         super().__init__(daemon=True)
@@ -35,9 +35,16 @@ class Writer(threading.Thread):
         self.prefix = name
         self.stopping = threading.Event()
         self.acked: list[str] = []
-        self.acked_at: list[float] = []
         self.refused: list[str] = []
         self.unknown: list[str] = []
+
+
+class Writer(Load):
+    """One SET at a time; reconnects while the node is away."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        super().__init__(node, name)
+        self.acked_at: list[float] = []
         self.start()
 
     def run(self) -> None:
@@ -66,19 +73,13 @@ class Writer(threading.Thread):
         assert not self.is_alive(), "a write was never answered"
 
 
-class Pipeliner(threading.Thread):
-    """Keeps ``depth`` SETs under way on one connection to one node until the connection ends or ``stopping`` is set."""
+class Pipeliner(Load):
+    """Keeps ``depth`` SETs under way on one connection until the connection ends or ``stopping`` is set."""
 
     def __init__(self, node: Node, name: str, depth: int) -> None:
-        super().__init__(daemon=True)
-        self.node = node
-        self.prefix = name
+        super().__init__(node, name)
         self.depth = depth
-        self.acked: list[str] = []
-        self.refused: list[str] = []
-        self.unknown: list[str] = []
         self.unanswered = False
-        self.stopping = threading.Event()
         self.start()
 
     def run(self) -> None:
@@ -127,6 +128,12 @@ class Pipeliner(threading.Thread):
             self.refused.append(key)
         else:
             self.unknown.append(key)
+
+
+def going_on(loads: Sequence[Load], more: int, what: str) -> None:
+    """Wait until every one of ``loads`` has ``more`` writes acknowledged than now."""
+    goals = [len(load.acked) + more for load in loads]
+    eventually(lambda: all(len(load.acked) >= goal for load, goal in zip(loads, goals, strict=True)), what)
 
 
 def present(node: Node, keys: list[str]) -> Iterator[tuple[str, bool]]:

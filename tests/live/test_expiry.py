@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ def digest_of(node: Node) -> bytes:
         flat = client.execute_command("DEBUG", "STATE")
         state = dict(zip(flat[::2], flat[1::2], strict=True)) if isinstance(flat, list) else flat
         return bytes(state[b"digest"])
+
+
+def _gone(client: redis.Redis, key: str) -> bool:
+    return client.get(key) is None
 
 
 def _answers(node: Node) -> bool:
@@ -87,7 +92,7 @@ def test_an_expired_key_never_comes_back(tmp_path: Path) -> None:
                     for n in range(50):
                         p.set(f"{turn}:{n}", n, px=100 + n)
                     p.execute()
-                eventually(lambda c=client, t=turn: c.get(f"{t}:0") is None, "the key expires")
+                eventually(partial(_gone, client, f"{turn}:0"), "the key expires")
                 seen_gone = [n for n in range(50) if far.get(f"{turn}:{n}") is None]
             leader.kill()
             new = group.leader()
@@ -97,5 +102,5 @@ def test_an_expired_key_never_comes_back(tmp_path: Path) -> None:
                     assert client.get(f"{turn}:{n}") is None, f"{turn}:{n} came back"
                     assert client.set(f"{turn}:{n}", "new", nx=True) is True
             leader.start()
-            eventually(lambda node=leader: _answers(node), "the killed node is back")
+            eventually(partial(_answers, leader), "the killed node is back")
         assert len({digest for _, digest in group.digests()}) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.group import Group
-from tests.live.load import Pipeliner, Writer, eventually, found, missing
+from tests.live.load import Load, Pipeliner, Writer, eventually, found, going_on, missing
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket")]
 
@@ -19,23 +19,18 @@ def test_another_followers_death_goes_unnoticed(tmp_path: Path) -> None:
         loads = [Pipeliner(near, f"p{n}", 20) for n in range(3)]
         writer = Writer(near, "w")
         for _ in range(4):
-            counts = [len(load.acked) for load in (*loads, writer)]
             other.kill()
-            eventually(
-                lambda before=counts: all(
-                    len(load.acked) > count + 20 for load, count in zip((*loads, writer), before, strict=True)
-                ),
-                "writes through the follower go on while another follower is down",
-            )
+            going_on([*loads, writer], 20, "writes through the follower go on while another follower is down")
             other.start()
         for load in loads:
             load.stopping.set()
             load.finish()
         writer.finish()
+        every: list[Load] = [*loads, writer]
         assert group.leader() is leader
-        for load in (*loads, writer):
-            assert load.unknown == [] and load.refused == [], "only a follower that serves nobody here was killed"
-            assert missing(leader, load.acked) == []
+        for each in every:
+            assert each.unknown == [] and each.refused == [], "only a follower that serves nobody here was killed"
+            assert missing(leader, each.acked) == []
 
 
 def test_the_leaders_death_is_told_truthfully(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.group import Group
-from tests.live.load import Pipeliner, Writer, eventually, found, missing
+from tests.live.load import Load, Pipeliner, Writer, eventually, found, going_on, missing
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket")]
 _KEYS = 200_000
@@ -23,13 +23,13 @@ def test_always_keeps_every_acknowledged_write(tmp_path: Path) -> None:
         for turn in range(4):
             pipeliners = [Pipeliner(node, f"p{turn}.{n}", 16) for n in range(2)]
             writer = Writer(node, f"w{turn}")
-            eventually(lambda some=pipeliners, w=writer: min(len(p.acked) for p in some) > 200 and len(w.acked) > 20,
-                       "the writers write")  # fmt: skip
+            going_on([*pipeliners, writer], 100, "the writers write")
             node.kill()
             writer.finish()
-            for load in pipeliners:
-                load.finish()
-            for load in (*pipeliners, writer):
+            for pipeliner in pipeliners:
+                pipeliner.finish()
+            loads: list[Load] = [*pipeliners, writer]
+            for load in loads:
                 acked += load.acked
                 refused += load.refused
             node.start()

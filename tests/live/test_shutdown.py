@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis
 
 from tests.live.group import Group, Node
-from tests.live.load import Pipeliner, Writer, eventually, found, missing
+from tests.live.load import Load, Pipeliner, Writer, eventually, found, going_on, missing
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket")]
 # Without a hand-over the others would notice the leader's absence only after this long.
@@ -49,9 +50,10 @@ def test_sigterm_hands_over_first(tmp_path: Path) -> None:
         assert "Traceback" not in new_log and "Traceback" not in old.log_text(), old.log_text()
         old.start()
         eventually(lambda: missing(new, list(writer.acked)) == [], "acknowledged writes are there")
-        for load in (writer, pipeliner, far):
+        loads: list[Load] = [writer, pipeliner, far]
+        for load in loads:
             assert missing(new, list(load.acked)) == [], "acknowledged writes are gone"
-        for load in (writer, pipeliner):
+        for load in loads[:2]:
             assert found(new, load.refused) == [], "writes that were refused for certain have happened"
         for node in others:
             node.kill()  # ends the pipeline through the follower
@@ -98,13 +100,13 @@ def test_shutdown_command_in_a_group(tmp_path: Path) -> None:
             with new.client() as client:
                 assert client.get(f"turn{turn}") == b"1"
             leader.start()
-            eventually(lambda node=leader: _follows(node), "the stopped node is back")
+            eventually(partial(_follows, leader), "the stopped node is back")
 
 
 def _follows(node: Node) -> bool:
     try:
         with node.client() as client:
-            return client.execute_command("ROLE")[0] == b"slave" and client.get("turn0") == b"1"
+            return bool(client.execute_command("ROLE")[0] == b"slave" and client.get("turn0") == b"1")
     except redis.RedisError:
         return False
 
@@ -116,7 +118,7 @@ def test_sigterm_under_load_restarts_clean(tmp_path: Path) -> None:
         refused: list[str] = []
         for turn in range(3):
             loads = [Pipeliner(node, f"{turn}.{n}", 32) for n in range(3)]
-            eventually(lambda some=loads: min(len(load.acked) for load in some) > 200, "the writers write")
+            going_on(loads, 200, "the writers write")
             assert node.stop() == 0
             for load in loads:
                 load.finish()

@@ -38,14 +38,14 @@ class SimClient:
         self.history = history
         self.stream: Stream | None = None
         self.waiting: list[Asked] = []
-        self.replies = hiredis.Reader(replyError=Err)
+        self.replies = hiredis.Reader(replyError=Err)  # type: ignore[arg-type]
         self.stopped = False
         self.dialling = False
         self.broken_off = 0
         self.connect()
 
     def connect(self) -> None:
-        self.replies = hiredis.Reader(replyError=Err)
+        self.replies = hiredis.Reader(replyError=Err)  # type: ignore[arg-type]
         self.dialling = True
         node = self.random.choice(self.cluster.machines).host
         self.cluster.fabric.connect(self.host, node, CLIENT_PORT, self, 300)
@@ -157,7 +157,7 @@ def check_registers(history: list[Asked], final: dict[bytes, bytes | None], now_
             for placed_ns, newer in in_place:
                 if placed_ns < read.sent_ns and newer != value:
                     assert writes[newer].sent_ns <= over_ns, (
-                        f"{key!r}: read {value} although {newer} was in place {(read.sent_ns - placed_ns) / MS} ms before"
+                        f"{key!r}: read {value}, {newer} was in place {(read.sent_ns - placed_ns) / MS} ms before"
                     )
             if value:
                 in_place.append((read.done_ns, value))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from durakv.app import App, World, build
@@ -164,7 +165,7 @@ class End:
         while data:
             size = len(data) if fabric.random.random() < 0.7 else fabric.random.randint(1, len(data))
             piece, data = data[:size], data[size:]
-            self._later(lambda piece=piece: peer.arrive(piece))
+            self._later(partial(peer.arrive, piece))
 
     def _later(self, fn: Callable[[], None]) -> None:
         time = self.fabric.time
@@ -224,7 +225,7 @@ class End:
         self.paused = False
         waiting, self.inbox = self.inbox, []
         for data in waiting:
-            self.fabric.time.at(0, lambda data=data: self.arrive(data))
+            self.fabric.time.at(0, partial(self.arrive, data))
 
     def peer_address(self) -> tuple[str, int]:
         return (self.other, 1)
@@ -284,7 +285,7 @@ class Fabric:
             if choose(chosen):
                 for end in (chosen, chosen.peer):
                     wait_ns = self.delay_ns() * self.random.choice((1, 1, 20, 200))
-                    self.time.at(wait_ns, lambda end=end: end.end(ConnectionResetError("reset")))
+                    self.time.at(wait_ns, partial(end.end, ConnectionResetError("reset")))
 
     def connect(self, host: str, to: str, port: int, handler: StreamHandler, timeout_ms: int) -> None:
         incarnation = self.incarnations.get(host)
@@ -366,8 +367,16 @@ class Machine:
         self.starts += 1
         fabric.incarnations[self.host] = self.starts
         settings = Settings()
-        for name, text in {"dir": "/data", "port": str(CLIENT_PORT), "bind": self.host, "reserve-size": "0",
-                           "min-free": "0", "databases": "2", "segment-size": "1mb", **self.cluster.directives}.items():
+        for name, text in {
+            "dir": "/data",
+            "port": str(CLIENT_PORT),
+            "bind": self.host,
+            "reserve-size": "0",
+            "min-free": "0",
+            "databases": "2",
+            "segment-size": "1mb",
+            **self.cluster.directives,
+        }.items():
             settings.load(name, text)  # fmt: skip
         rng = NodeRng(self.cluster.random.getrandbits(32))
         world = World(self._clock(), rng, self.disk, HostNetwork(fabric, self.host), Probe())
@@ -383,7 +392,7 @@ class Machine:
         for key in [key for key in fabric.listeners if key[0] == self.host]:
             del fabric.listeners[key]
         for end in [end for end in fabric.ends if end.host == self.host]:
-            end._later(lambda end=end: end.peer.end(ConnectionResetError("the host crashed")))
+            end._later(partial(end.peer.end, ConnectionResetError("the host crashed")))
             end.closed = True
             fabric.ends.pop(end, None)
         delay_ms = self.disk.delay_ms

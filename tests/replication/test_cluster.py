@@ -150,8 +150,8 @@ def judge(cluster: SimCluster, history: list[Asked], nemesis: Nemesis) -> None:
         raise
 
 
-@pytest.mark.parametrize("seed", (1, 3, 9, 11, 102, 116))
-def test_random_faults(seed):
+@pytest.mark.parametrize("seed", [3, 9, 11, 102, 116])
+def test_random_faults(seed: int) -> None:
     cluster, history, nemesis = run_episode(seed, 6, reads="lease" if seed % 4 == 3 else "readindex")
     judge(cluster, history, nemesis)
     done = sum(asked.outcome == "ok" for asked in history)

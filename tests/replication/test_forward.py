@@ -94,11 +94,11 @@ def kinds(replies: list[object]) -> list[str]:
     return [str(r).split()[0] for r in replies]
 
 
-def test_a_pipeline_is_run_by_the_leader_in_order():
+def test_a_pipeline_is_run_by_the_leader_in_order() -> None:
     pair = Pair()
     a = pair.client()
-    assert pair.ask(a, "SET k 1", "GET k", "PING", "SELECT 2", "INCR n", "MULTI", "INCR n", "SELECT 1", "INCR n", "EXEC",
-                    "INCR n") == [b"OK", b"1", b"PONG", b"OK", 1, b"OK", b"QUEUED", b"QUEUED", b"QUEUED",
+    assert pair.ask(a, "SET k 1", "GET k", "PING", "SELECT 2", "INCR n", "MULTI", "INCR n", "SELECT 1", "INCR n",
+                    "EXEC", "INCR n") == [b"OK", b"1", b"PONG", b"OK", 1, b"OK", b"QUEUED", b"QUEUED", b"QUEUED",
                                   [2, b"OK", 1], 2]  # fmt: skip
     assert len(pair.lead.engine.by_origin) == 1
     a.disconnect()
@@ -106,7 +106,7 @@ def test_a_pipeline_is_run_by_the_leader_in_order():
     assert not pair.lead.engine.by_origin
 
 
-def test_each_request_is_sent_once_and_a_link_lost_with_a_write_is_unknown():
+def test_each_request_is_sent_once_and_a_link_lost_with_a_write_is_unknown() -> None:
     pair = Pair()
     a, b, c = pair.client(), pair.client(), pair.client()
     a.send("SET k 1", "GET k")
@@ -120,7 +120,7 @@ def test_each_request_is_sent_once_and_a_link_lost_with_a_write_is_unknown():
     assert a.session.pending == b.session.pending == 0
 
 
-def test_late_replies_of_a_lost_time_are_dropped():
+def test_late_replies_of_a_lost_time_are_dropped() -> None:
     pair = Pair()
     a = pair.client()
     a.send("GET k")
@@ -138,7 +138,7 @@ def test_late_replies_of_a_lost_time_are_dropped():
     assert a.got() == [None]
 
 
-def test_replies_from_a_node_that_is_not_asked_are_dropped():
+def test_replies_from_a_node_that_is_not_asked_are_dropped() -> None:
     pair = Pair()
     a = pair.client()
     a.send("GET k")
@@ -150,7 +150,7 @@ def test_replies_from_a_node_that_is_not_asked_are_dropped():
     assert a.got() == [None]
 
 
-def test_a_late_request_of_a_lost_time_does_not_disturb_the_session():
+def test_a_late_request_of_a_lost_time_does_not_disturb_the_session() -> None:
     pair = Pair()
     a = pair.client()
     a.send("GET k")
@@ -164,7 +164,7 @@ def test_a_late_request_of_a_lost_time_does_not_disturb_the_session():
     assert pair.ask(a, "MULTI", "SET k 1", "EXEC")[-1] == [b"OK"]
 
 
-def test_another_peers_link_does_not_lose_requests():
+def test_another_peers_link_does_not_lose_requests() -> None:
     pair = Pair()
     a = pair.client()
     a.send("SET k 1")
@@ -175,7 +175,7 @@ def test_another_peers_link_does_not_lose_requests():
 
 
 @pytest.mark.parametrize("who", ["home", "leader", "both"])
-def test_a_watch_does_not_survive_a_broken_link(who):
+def test_a_watch_does_not_survive_a_broken_link(who: str) -> None:
     pair = Pair()
     a, other = pair.client(), pair.lead.client()
     assert pair.ask(a, "WATCH k") == [b"OK"]
@@ -185,12 +185,17 @@ def test_a_watch_does_not_survive_a_broken_link(who):
         pair.hubs[1].lost(3)
         pair.lead.settle()
     pair.lead.ask(other, "SET k 2")
-    assert pair.ask(a, "MULTI", "SET k 1", "EXEC")[-1] is None
+    reply = pair.ask(a, "MULTI", "SET k 1", "EXEC")[-1]
     assert pair.lead.ask(other, "GET k") == [b"2"]
-    assert pair.ask(a, "MULTI", "SET k 1", "EXEC")[-1] == [b"OK"]
+    if who == "leader":
+        # The home node knew nothing of it until the leader refused to go on in the middle.
+        assert kinds([reply]) == ["UNKNOWN"] and a.closed
+    else:
+        assert reply is None
+        assert pair.ask(a, "MULTI", "SET k 1", "EXEC")[-1] == [b"OK"]
 
 
-def test_watches_work_across_nodes():
+def test_watches_work_across_nodes() -> None:
     pair = Pair()
     a, other = pair.client(), pair.lead.client()
     pair.ask(a, "WATCH k")
@@ -204,7 +209,7 @@ def test_watches_work_across_nodes():
     assert not pair.lead.engine.applier.sessions.watched_by
 
 
-def test_a_leader_that_cannot_answer_cuts_the_home_node_off():
+def test_a_leader_that_cannot_answer_cuts_the_home_node_off() -> None:
     pair = Pair()
     a = pair.client()
     a.send("SET k 1")
@@ -215,7 +220,7 @@ def test_a_leader_that_cannot_answer_cuts_the_home_node_off():
     assert set(pair.wires[1].cuts) == {3}
 
 
-def test_a_home_node_that_cannot_send_tells_its_clients():
+def test_a_home_node_that_cannot_send_tells_its_clients() -> None:
     pair = Pair()
     a, b = pair.client(), pair.client()
     pair.wires[0].up = False
@@ -225,7 +230,7 @@ def test_a_home_node_that_cannot_send_tells_its_clients():
     assert kinds(a.got()) == ["UNKNOWN"] and kinds(b.got()) == ["CLUSTERDOWN"]
 
 
-def test_demotion_of_the_leader_closes_clients_with_writes_and_refuses_reads():
+def test_demotion_of_the_leader_closes_clients_with_writes_and_refuses_reads() -> None:
     pair = Pair()
     a, b, c = pair.client(), pair.client(), pair.client()
     pair.ask(c, "PING", "GET k")
@@ -243,7 +248,7 @@ def test_demotion_of_the_leader_closes_clients_with_writes_and_refuses_reads():
     assert not any(isinstance(s.sink, RemoteSink) for s in pair.lead.engine.by_origin.values())
 
 
-def test_a_node_that_does_not_lead_refuses_and_keeps_nothing():
+def test_a_node_that_does_not_lead_refuses_and_keeps_nothing() -> None:
     pair = Pair()
     a = pair.client()
     pair.lead.consensus.follow()
@@ -252,7 +257,7 @@ def test_a_node_that_does_not_lead_refuses_and_keeps_nothing():
     assert not pair.lead.engine.by_origin
 
 
-def test_a_forwarded_blocking_pop_waits_and_other_replies_do_not_unblock_it():
+def test_a_forwarded_blocking_pop_waits_and_other_replies_do_not_unblock_it() -> None:
     pair = Pair()
     a, other = pair.client(), pair.lead.client()
     assert pair.ask(a, "SET k 1", "BLPOP q 0") == [b"OK"]
@@ -267,7 +272,7 @@ def test_a_forwarded_blocking_pop_waits_and_other_replies_do_not_unblock_it():
     assert pair.lead.engine.applier.sessions.idle()
 
 
-def test_a_reply_close_flag_closes_the_client():
+def test_a_reply_close_flag_closes_the_client() -> None:
     pair = Pair()
     a = pair.client()
     pair.ask(a, "GET k")
@@ -277,15 +282,15 @@ def test_a_reply_close_flag_closes_the_client():
     assert a.closed
 
 
-def test_malformed_frames_are_refused():
+def test_malformed_frames_are_refused() -> None:
     pair = Pair()
-    with pytest.raises(Exception, match="unpack|unknown frame"):
+    with pytest.raises(Exception, match="unpack"):
         pair.hubs[1].on_frame(3, KIND_FORWARD, b"short")
     with pytest.raises(ValueError, match="unknown frame kind"):
         pair.hubs[1].on_frame(3, 77, b"")
 
 
-def test_a_leader_that_forgets_the_clients_of_a_node_tells_that_node():
+def test_a_leader_that_forgets_the_clients_of_a_node_tells_that_node() -> None:
     pair = Pair()
     a = pair.client()
     pair.ask(a, "GET k")
@@ -298,7 +303,7 @@ def test_a_leader_that_forgets_the_clients_of_a_node_tells_that_node():
     assert set(pair.wires[1].cuts) == {3}
 
 
-def test_a_forgotten_session_is_not_taken_up_in_the_middle():
+def test_a_forgotten_session_is_not_taken_up_in_the_middle() -> None:
     pair = Pair()
     a = pair.client()
     a.send("GET k", "SET k 1")

@@ -1,0 +1,137 @@
+"""Frames and peer links: damage, strangers and half frames close a stream; links come back by themselves."""
+
+from __future__ import annotations
+
+from random import Random
+from struct import pack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durakv.replication.transport import (
+    FRAME_BYTES_MAX,
+    KIND_HELLO,
+    KIND_RAFT,
+    LANE_BULK,
+    LANE_CONTROL,
+    FrameReader,
+    Transport,
+    frame,
+)
+from durakv.world.ports import Stream
+from tests.replication.sim import Fabric, HostNetwork, NodeClock, Time
+
+CLUSTER = b"c" * 16
+
+
+@given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=40)), max_size=8), st.integers(0, 2**32))
+def test_frames_survive_any_cutting(frames: list[tuple[int, bytes]], seed: int) -> None:
+    data = b"".join(frame(kind, payload) for kind, payload in frames)
+    random, reader, out = Random(seed), FrameReader(), []
+    while data:
+        size = random.randint(1, len(data))
+        out += reader.feed(data[:size])
+        data = data[size:]
+    assert out == frames
+
+
+@given(st.binary(min_size=1, max_size=30), st.data())
+def test_any_changed_byte_is_noticed(payload: bytes, data: st.DataObject) -> None:
+    wire = bytearray(frame(KIND_RAFT, payload))
+    at = data.draw(st.integers(4, len(wire) - 1))
+    wire[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(ValueError, match="checksum"):
+        FrameReader().feed(bytes(wire))
+
+
+def test_half_a_frame_waits_and_an_oversize_one_is_refused_at_once() -> None:
+    reader = FrameReader()
+    wire = frame(KIND_RAFT, b"payload")
+    assert reader.feed(wire[:-1]) == []
+    assert reader.feed(wire[-1:] + wire[:3]) == [(KIND_RAFT, b"payload")]
+    assert reader.feed(wire[3:]) == [(KIND_RAFT, b"payload")]
+    with pytest.raises(ValueError, match="frame of"):
+        reader.feed(pack("<IIB", FRAME_BYTES_MAX + 1, 0, 1))
+
+
+class Peer:
+    """A Transport and what it reported."""
+
+    def __init__(self, fabric: Fabric, node_id: int, cluster: bytes = CLUSTER) -> None:
+        self.frames: list[tuple[int, int, bytes]] = []
+        self.down: list[int] = []
+        self.refused: list[str] = []
+        clock = NodeClock(fabric.time, 0)
+        self.transport = Transport(
+            HostNetwork(fabric, f"n{node_id}"), clock, cluster, node_id,
+            lambda from_id, kind, payload: self.frames.append((from_id, kind, payload)),
+            self.down.append, self.refused.append,
+        )  # fmt: skip
+        self.transport.listen("any", 1)
+
+
+def fabric() -> Fabric:
+    return Fabric(Time(), Random(1))
+
+
+def test_lanes_connect_deliver_and_come_back() -> None:
+    net = fabric()
+    a, b = Peer(net, 1), Peer(net, 2)
+    assert not a.transport.send(2, LANE_BULK, KIND_RAFT, b"nobody")
+    a.transport.set_peers({1: ("n1", 1), 2: ("n2", 1)})
+    net.time.run(50)
+    assert a.transport.connected(2) and not b.transport.connected(1)
+    assert a.transport.send(2, LANE_CONTROL, KIND_RAFT, b"x" * 100)
+    net.time.run(50)
+    assert b.frames == [(1, KIND_RAFT, b"x" * 100)]
+    net.reset(lambda end: end.host == "n1")
+    net.time.run(2000)
+    assert set(a.down) == {2} and set(b.down) == {1}
+    assert a.transport.connected(2)
+    b.transport.cut(1)
+    net.time.run(20)
+    assert a.down.count(2) >= 2 and not a.transport.connected(2)
+    net.time.run(2000)
+    assert a.transport.connected(2)
+    a.transport.set_peers({})
+    net.time.run(100)
+    downs = len(a.down)
+    net.time.run(5000)
+    assert not net.ends and len(a.down) == downs, "a peer that is not wanted is not dialled"
+
+
+@pytest.mark.parametrize(("cluster", "node_id", "text"), [(b"d" * 16, 3, "belongs to cluster"), (CLUSTER, 2, "calls")])
+def test_strangers_are_refused(cluster: bytes, node_id: int, text: str) -> None:
+    net = fabric()
+    right = Peer(net, 2)
+    stranger = Peer(net, 9, cluster)
+    stranger.transport.node_id = 9 if node_id == 3 else 2
+    stranger.transport.set_peers({2 if node_id == 3 else 7: ("n2", 1)})
+    net.time.run(40)
+    assert right.refused and text in right.refused[0]
+    assert not right.frames and not right.down
+
+
+@pytest.mark.parametrize("first", [frame(KIND_RAFT, b"x"), frame(KIND_HELLO, b"short"), b"GET / HTTP/1.1\r\n\r\n" * 9])
+def test_a_stream_that_does_not_say_hello_is_closed(first: bytes) -> None:
+    net = fabric()
+    right = Peer(net, 2)
+
+    class Raw:
+        opened: Stream | None = None
+        closed = False
+
+        def on_open(self, stream: Stream) -> None:
+            self.opened = stream
+            stream.write(first)
+
+        def on_data(self, data: bytes) -> None: ...
+
+        def on_close(self, error: Exception | None) -> None:
+            self.closed = True
+
+    raw = Raw()
+    net.connect("x", "n2", 1, raw, 100)
+    net.time.run(100)
+    assert raw.opened is not None and raw.closed and right.refused and not right.frames
