@@ -19,8 +19,8 @@ from durakv.observe.stats import Stats
 from durakv.replication import addresses
 from durakv.replication.forward import ForwardHub
 from durakv.replication.node import GroupNode
-from durakv.replication.transport import KIND_RAFT, Transport
-from durakv.server.listener import ClientListener
+from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, Transport
+from durakv.server.listener import ClientListener, explained
 from durakv.storage.store import Store
 from durakv.world.ports import Clock, Disk, Network, Rng
 from raft.types import Entry, Membership
@@ -91,7 +91,9 @@ def build(
     transport = Transport(
         world.network, clock, identity.cluster_id, identity.node_id,
         lambda from_id, kind, payload: (
-            node.on_raft_frame(from_id, payload) if kind == KIND_RAFT else hub.on_frame(from_id, kind, payload)
+            node.on_raft_frame(from_id, payload) if kind == KIND_RAFT
+            else node.removed_by(from_id) if kind == KIND_REMOVED
+            else hub.on_frame(from_id, kind, payload)
         ),
         lambda peer: node.on_peer_down(peer),  # noqa: PLW0108 - node does not exist yet
         lambda text: observer.event(Notice("peer-refused", text)),
@@ -116,8 +118,7 @@ def build(
     disk_hooks.append(refresh_disk)
     if levels:
         refresh_disk()
-    node.stopping = lambda: on_exit(0)
-    node.check_disk = store.health.check
+    node.stopping, node.check_disk = lambda: on_exit(0), store.health.check
     settings.watch("appendfsync", lambda _: node.follow_appendfsync())
 
     def removed() -> None:
@@ -149,7 +150,11 @@ def _engine(world: World, settings: Settings, observer: Observer, node_id: int, 
 
 def _listen(transport: Transport, listener: ClientListener, settings: Settings, me: addresses.Address | None) -> None:
     """Open the peer port the group knows (before it knows one: the configured), then the client ports."""
-    transport.listen(first_address(settings), me.peer_port if me is not None else settings.effective_peer_port())
+    host, port = first_address(settings), me.peer_port if me is not None else settings.effective_peer_port()
+    try:
+        transport.listen(host, port)
+    except OSError as e:
+        raise explained(e, host, port, "peer-port") from None
     listener.listen()
 
 

@@ -48,6 +48,8 @@ def open_directory(
     fresh = not disk.exists(f"{directory}/IDENTITY")
     cluster_id = bytes.fromhex(settings.cluster_id) if settings.cluster_id else None
     node_id = int(settings.node_id) or None
+    if fresh and cluster_id is not None and node_id is None:
+        raise StorageError(f"{directory}: is empty, and cluster-id is set without node-id; set both, or neither")
     alone = fresh and cluster_id is None
     if alone:
         cluster_id, node_id = rng.token(16), node_id or 1

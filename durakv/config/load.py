@@ -138,3 +138,6 @@ def _read(path: str, read_text: ReadText, where: str) -> str:
         return read_text(path)
     except OSError as e:
         raise ConfigError(path, f"cannot read it: {e.strerror or e}", where=where or "command line") from None
+    except UnicodeDecodeError as e:
+        reason = f"byte {e.start} is not UTF-8; is this a configuration file?"
+        raise ConfigError(path, reason, where=where or "command line") from None

@@ -20,6 +20,15 @@ class Dropped(Exception):
         self.text = text
 
 
+class Committed(Protocol):
+    """A log entry as apply needs it; kind 0 carries commands, 1 starts a leader's term, 2 changes membership."""
+
+    index: int
+    term: int
+    kind: int
+    data: bytes
+
+
 class Consensus(Protocol):
     """What the engine asks of replication. All calls are on the loop thread."""
 
@@ -69,8 +78,8 @@ class Forwarder(Protocol):
 
     def forward(self, session: Session, argv: list[bytes]) -> None: ...
 
-    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool) -> None:
-        """A whole transaction, SELECTs included; it starts in the session's database.
+    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool, db: int) -> None:
+        """A whole transaction, SELECTs included; it starts in the session's database and, when it runs, ends in ``db``.
 
         ``watching``: the client watches keys, so the leader refuses to run it when it no longer knows them.
         """

@@ -8,7 +8,7 @@ log index; reads whose leadership is proven wait in ``proven`` until apply has c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from durakv.acl.users import Denied
 from durakv.commands.acl import note_denied
@@ -16,11 +16,11 @@ from durakv.commands.context import LocalContext
 from durakv.commands.services import GroupView
 from durakv.commands.session import Session
 from durakv.commands.spec import FLAGS
-from durakv.engine import failure, routing, wait
+from durakv.engine import failure, pause, routing, wait
 from durakv.engine.apply import Applier, Outcome
 from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_TICK, ITEM_UNPARK, Batch, Item
 from durakv.engine.blocking import Origin, Waiter
-from durakv.engine.consensus import Consensus, Dropped, Forwarder
+from durakv.engine.consensus import Committed, Consensus, Dropped, Forwarder
 from durakv.engine.entry import encode_batch
 from durakv.engine.gate import Gate
 from durakv.engine.pubsub import PubSub
@@ -44,15 +44,6 @@ if TYPE_CHECKING:
 
 # Later than any log index.
 NEVER: Final = 1 << 62
-
-
-class Committed(Protocol):
-    """A log entry as apply needs it; kind 0 carries commands, 1 starts a leader's term, 2 changes membership."""
-
-    index: int
-    term: int
-    kind: int
-    data: bytes
 
 
 class Engine(Outcome):
@@ -586,30 +577,12 @@ class Engine(Outcome):
         wait.begin(self, session, local, replicas, timeout_ms, aof)
 
     def pause_clients(self, until_ms: int, writes_only: bool) -> None:
-        """See Services. A longer or stricter pause replaces a weaker one."""
-        self.pause_writes = True
-        self.pause_all = self.pause_all or not writes_only
-        if self.pause_timer is not None:
-            self.pause_timer.cancel()
-        self.pause_timer = self.clock.call_later(max(0, until_ms - self.clock.wall_ms()), self.unpause_clients)
+        """See Services."""
+        pause.begin(self, until_ms, writes_only)
 
     def unpause_clients(self) -> None:
         """See Services."""
-        self.pause_writes = self.pause_all = False
-        if self.pause_timer is not None:
-            self.pause_timer.cancel()
-            self.pause_timer = None
-        paused = self.paused
-        self.paused = {}
-        for s in paused:
-            s.blocked = False
-            self.wake(s)
-
-    def hold_paused(self, s: Session, argv: list[bytes]) -> None:
-        """CLIENT PAUSE holds this request, and so all later ones of the session."""
-        s.held.appendleft(argv)
-        s.blocked = True
-        self.paused[s] = None
+        pause.end(self)
 
     def wait_check(self) -> None:
         """Entries were applied or acknowledged: answer WAITs that have enough."""

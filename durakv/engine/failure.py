@@ -48,6 +48,8 @@ def demoted(engine: Engine) -> None:
         for item in batch.items:
             if item.session is not None:
                 refused[item.session] = None
+    # An entry in flight may yet serve a parked request before the next leader's first entry ends it.
+    in_flight = bool(engine.proposed)
     engine.batch = Batch()
     engine.reads = Batch()
     engine.proven = []
@@ -62,7 +64,9 @@ def demoted(engine: Engine) -> None:
         engine.cancel_park_timer(origin)
     for s in list(engine.by_origin.values()):
         if s.blocked and s.pending:
-            answer_all(engine, s, UNBLOCKED)
+            answer_all(engine, s, UNKNOWN_DEMOTED if in_flight else UNBLOCKED)
+            if in_flight:
+                engine.close_client(s)
     wait.fail_all(engine)
     engine.schedule()
 
@@ -83,7 +87,12 @@ def answer_all(engine: Engine, s: Session, text: str) -> None:
 
 
 def refuse(engine: Engine, batch: Batch, text: str) -> None:
-    """Definite failure of a batch that was never appended."""
+    """Definite failure of a batch that was never appended.
+
+    A session with earlier requests still on their way would take the error for the answer to one of those, so it is
+    told that all are unknown.
+    """
+    mine: dict[Session, int] = {}
     for item in batch.items:
         s = item.session
         if s is None or item.kind == ITEM_TICK:
@@ -91,12 +100,14 @@ def refuse(engine: Engine, batch: Batch, text: str) -> None:
             continue
         if item.watch is not None:
             engine.postpone(Item(ITEM_DROP, None, None, [], 0, item.node, item.uid))
-        if not s.pending:
-            continue
-        s.pending -= 1
-        if not s.pending:
-            s.blocked = False
-        engine.emit(s, encode(CommandError(text), s.protocol))
+        if s.pending:
+            mine[s] = mine.get(s, 0) + 1
+    for s, count in mine.items():
+        if s.pending > count:
+            answer_all(engine, s, UNKNOWN_DEMOTED)
+            engine.close_client(s)
+        else:
+            answer_all(engine, s, text)
 
 
 def replaced(engine: Engine, batch: Batch) -> None:

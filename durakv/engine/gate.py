@@ -14,6 +14,8 @@ from durakv.commands.acl import note_denied
 from durakv.commands.context import ReadContext
 from durakv.commands.spec import FLAGS, LOCAL, READ, WRITE
 from durakv.engine.batch import ITEM_READ, ITEM_WRITE, Item
+from durakv.engine.pause import hold
+from durakv.engine.routing import moved
 from durakv.keyspace.slots import slot_of
 from durakv.resp.encoder import encode
 from durakv.resp.errors import CROSSSLOT, INTERNAL, NOAUTH, CommandError
@@ -82,7 +84,7 @@ class Gate:
                 self.engine.instruments.monitors.feed(s, argv, self.clock.wall_ms() * 1000)
             kind = row.kind
             if self.engine.pause_writes and self._paused(s, row):
-                self.engine.hold_paused(s, argv)
+                hold(self.engine, s, argv)
                 return
             if kind == LOCAL:
                 self._local(s, row, argv)
@@ -219,6 +221,10 @@ class Gate:
         engine = self.engine
         if engine.over_memory and row.denyoom:
             raise CommandError("OOM command not allowed when used memory > 'maxmemory'.")
+        if engine.cluster_enabled and row.key_at != 0:
+            slot = self.check_slots(row, argv)
+            if slot >= 0 and not engine.leading and s.origin_node == engine.node_id:
+                raise CommandError(moved(engine, slot))
         s.multi.append((row, argv))
         engine.respond(s, QUEUED)
 

@@ -34,7 +34,7 @@ def away(engine: Engine, s: Session, row: Row, argv: list[bytes]) -> None:
     if engine.cluster_enabled and s.origin_node == engine.node_id and row.key_at != 0:
         slot = engine.gate.check_slots(row, argv)
         if slot >= 0:
-            raise CommandError(_moved(engine, slot))
+            raise CommandError(moved(engine, slot))
     if not engine.leader_id or engine.leader_id == engine.node_id:
         _wait_for_leader(engine, s, row, argv)
         return
@@ -82,7 +82,8 @@ def _wait_for_leader(engine: Engine, s: Session, row: Row, argv: list[bytes]) ->
     engine.waiting_for_leader[s] = (engine.clock.monotonic_ns() + limit_ns, row, argv)
 
 
-def _moved(engine: Engine, slot: int) -> str:
+def moved(engine: Engine, slot: int) -> str:
+    """The redirection to the leader, or that there is none."""
     for member in engine.consensus.view().members:
         if member.node_id == engine.leader_id:
             return f"MOVED {slot} {member.client_host}:{member.client_port}"

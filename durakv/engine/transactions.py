@@ -84,7 +84,7 @@ def _forward(engine: Engine, s: Session, parts: list[Part], db: int) -> None:
     watching = bool(s.watched)
     s.watched = {}
     s.pending += 1
-    engine.forwarder.forward_exec(s, [part.argv for part in parts], watching=watching)
-    # A queued SELECT runs on the leader's image of the session; the home session follows it here.
-    s.db = db
+    # What follows runs in a database that is settled when the transaction is answered.
+    s.blocked = True
+    engine.forwarder.forward_exec(s, [part.argv for part in parts], watching=watching, db=db)
     engine.schedule()

@@ -39,6 +39,7 @@ TYPE_DROP: Final = 2
 TYPE_EXEC_WATCHED: Final = 3
 
 FLAG_CLOSE: Final = 1
+_ABORTED: Final = b"*-1\r\n"
 _NOT_LEADING: Final = "CLUSTERDOWN this node no longer leads; nothing was logged, try again"
 # Keeps one frame of forwarded requests well under what a peer accepts.
 _FRAME_BYTES_SOFT: Final = 1 << 20
@@ -47,7 +48,7 @@ _FRAME_BYTES_SOFT: Final = 1 << 20
 class Out:
     """What a home node has out for one of its sessions."""
 
-    __slots__ = ("epoch", "leader", "requests", "session", "writes")
+    __slots__ = ("epoch", "exec_db", "leader", "requests", "session", "writes")
 
     def __init__(self, session: Session, leader: int, epoch: int) -> None:
         self.session = session
@@ -55,6 +56,8 @@ class Out:
         self.epoch = epoch
         self.requests = 0
         self.writes = 0
+        # The database a transaction that is out ends in; -1 = none is out.
+        self.exec_db = -1
 
 
 class RemoteSink:
@@ -115,13 +118,14 @@ class ForwardHub:
         put_array(body, argv)
         self._request(session, session.db, TYPE_COMMAND, b"".join(body), row.kind == WRITE)
 
-    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool) -> None:
+    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool, db: int) -> None:
         """See Forwarder."""
         body: list[bytes] = []
         for argv in commands:
             put_array(body, argv)
         kind = TYPE_EXEC_WATCHED if watching else TYPE_EXEC
         self._request(session, session.db, kind, b"".join(body), True)
+        self.outstanding[session.uid].exec_db = db
 
     def drop(self, session: Session) -> None:
         """See Forwarder."""
@@ -233,6 +237,11 @@ class ForwardHub:
             s.pending -= 1
             if s.pending == 0:
                 s.blocked = False
+                if out.exec_db >= 0:
+                    # A transaction is a session's last request; aborted or refused, its SELECTs did not run.
+                    if wire[:1] == b"*" and wire != _ABORTED:
+                        s.db = out.exec_db
+                    out.exec_db = -1
                 out.writes = 0
             self.engine.emit(s, wire)
 
@@ -303,8 +312,12 @@ class ForwardHub:
     def _parse(self, body: bytes) -> list[list[bytes]]:
         self.reader.feed(body)
         out: list[list[bytes]] = []
-        while True:
-            argv = self.reader.gets()
-            if argv is False:
-                return out
-            out.append(argv)
+        try:
+            while True:
+                argv = self.reader.gets()
+                if argv is False:
+                    return out
+                out.append(argv)
+        except hiredis.ProtocolError as e:
+            self.reader = hiredis.Reader()
+            raise ValueError(f"malformed forwarded request: {e}") from None

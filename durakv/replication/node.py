@@ -15,7 +15,7 @@ import raft
 from durakv.commands.services import GroupView, Member
 from durakv.engine.consensus import Dropped
 from durakv.replication import addresses
-from durakv.replication.transport import KIND_RAFT, LANE_BULK, LANE_CONTROL, Transport
+from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, LANE_BULK, LANE_CONTROL, Transport
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK
 from durakv.storage.hardstate import HardState, HardStateFile
@@ -90,6 +90,8 @@ class GroupNode:
         self.own_start = 0
         self.membership: Membership | None = None
         self.book: dict[int, addresses.Address] = {}
+        # Being removed, told so once that is committed; until then their lanes stay.
+        self.leaving: dict[int, addresses.Address] = {}
         self.changes: list[tuple[int, Session | None]] = []
         self.boot_last_index = log.last_index()
         self.loading_from = 0
@@ -182,6 +184,10 @@ class GroupNode:
             raise CommandError(self._not_leader(verb))
         book = dict(self.book)
         if verb == "add-learner":
+            if node_id in book:
+                raise CommandError(
+                    f"ERR node {node_id} is already a member; CLUSTER REMOVENODE it first, or choose another id"
+                )
             book[node_id] = addresses.parse(address)
             change = ConfChange(add_learner=[node_id], context=addresses.encode(book))
         elif verb == "promote":
@@ -189,7 +195,7 @@ class GroupNode:
         elif verb == "remove":
             if node_id not in book:
                 raise CommandError(f"ERR node {node_id} is not a member; CLUSTER NODES lists them")
-            del book[node_id]
+            self.leaving[node_id] = book.pop(node_id)
             change = ConfChange(remove=[node_id], context=addresses.encode(book))
         else:
             raise CommandError(f"ERR unknown membership change {verb}")
@@ -317,13 +323,13 @@ class GroupNode:
         self.own_start = core.noop_index if leading else 0
         if changed_leader:
             self.hub.lost(0)
-        self.engine.role_changed(leading, leader_id, core.term)
-        self.engine.serving_changed(False, False)
         if not leading:
             for _, session in self.changes:
                 if session is not None and session.pending:
                     self.engine.forward_lost(session, maybe_logged=True)
             self.changes = []
+        self.engine.role_changed(leading, leader_id, core.term)
+        self.engine.serving_changed(False, False)
 
     def _send(self, messages: list[Message]) -> None:
         for message in messages:
@@ -409,6 +415,7 @@ class GroupNode:
             if entry.kind == raft.EntryKind.CONFIG:
                 self._membership_changed()
                 self._change_committed(entry.index)
+                self._settle_removals()
 
     # -- membership ---------------------------------------------------------------------------------------------------
 
@@ -422,12 +429,36 @@ class GroupNode:
         members = membership.members()
         # Only a node on its own may answer before its disk did; in a group an acknowledgement is a promise to others.
         self.log.set_sync(SYNC_ALWAYS if len(members) != 1 else self.engine.settings.appendfsync)
-        self.transport.set_peers({n: (a.host, a.peer_port) for n, a in self.book.items() if n in members})
-        gone = bool(members) and self.node_id not in members
-        if gone and self.core.log.commit >= self.boot_last_index and not self.removed:
+        self._dial_peers()
+
+    def _dial_peers(self) -> None:
+        members = self.core.membership.members()
+        peers = {n: (a.host, a.peer_port) for n, a in self.book.items() if n in members}
+        for n, a in self.leaving.items():
+            peers.setdefault(n, (a.host, a.peer_port))
+        self.transport.set_peers(peers)
+
+    def removed_by(self, from_id: int) -> None:
+        """A member says that this node's removal is committed."""
+        del from_id
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self.removed:
             self.removed = True
             if self.on_removed is not None:
                 self.on_removed()
+
+    def _settle_removals(self) -> None:
+        """A membership is committed: nodes it leaves out are told, and go; so does this one."""
+        members = self.core.membership.members()
+        for node_id in list(self.leaving):
+            del self.leaving[node_id]
+            if node_id not in members:
+                self.transport.send(node_id, LANE_CONTROL, KIND_REMOVED, b"")
+        self._dial_peers()
+        if members and self.node_id not in members and self.core.log.commit >= self.boot_last_index:
+            self._leave()
 
     def _propose_change(self, change: ConfChange, session: Session | None) -> None:
         try:
@@ -457,7 +488,12 @@ class GroupNode:
             return
         learners = self.core.membership.learners
         for peer in self.core.status().peers:
-            if peer.node in learners and peer.match + _PROMOTE_LAG_ENTRIES >= self.core.log.last:
+            if (
+                peer.node in learners
+                and peer.match > 0
+                and peer.recent_active
+                and peer.match + _PROMOTE_LAG_ENTRIES >= self.core.log.last
+            ):
                 try:
                     self._propose_change(ConfChange(promote=[peer.node]), None)
                 except CommandError:

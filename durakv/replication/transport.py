@@ -21,12 +21,14 @@ KIND_RAFT: Final = 1
 KIND_FORWARD: Final = 2
 KIND_REPLY: Final = 3
 KIND_PUBLISH: Final = 4
+# "The removal of your node is committed", to the node removed.
+KIND_REMOVED: Final = 5
 
 LANE_CONTROL: Final = 0
 LANE_BULK: Final = 1
 
 _FRAME: Final = Struct("<IIB")
-_HELLO: Final = Struct("<8s16sQQB")
+_HELLO: Final = Struct("<8s16sQQBH")
 _MAGIC: Final = b"DKPEER1\x00"
 # A frame is at most one message: entries of max_size_per_msg, or one client request.
 FRAME_BYTES_MAX: Final = 1 << 30
@@ -110,7 +112,7 @@ class OutLane:
         self.stream = stream
         self.retry_ms = _RETRY_MIN_MS
         t = self.transport
-        hello = _HELLO.pack(_MAGIC, t.cluster_id, t.node_id, self.node_id, self.lane)
+        hello = _HELLO.pack(_MAGIC, t.cluster_id, t.node_id, self.node_id, self.lane, t.port)
         stream.write(frame(KIND_HELLO, hello))
 
     def on_data(self, data: bytes) -> None:
@@ -167,7 +169,7 @@ class Inbound:
     def _hello(self, kind: int, payload: bytes) -> None:
         if kind != KIND_HELLO or len(payload) != _HELLO.size:
             raise ValueError("no HELLO")
-        magic, cluster_id, from_id, to_id, _ = _HELLO.unpack(payload)
+        magic, cluster_id, from_id, to_id, _, port = _HELLO.unpack(payload)
         t = self.transport
         if magic != _MAGIC:
             raise ValueError("not a durakv peer of this version")
@@ -176,6 +178,8 @@ class Inbound:
         if to_id != t.node_id or from_id == t.node_id:
             raise ValueError(f"node {from_id} calls node {to_id}, this is {t.node_id}; check the addresses")
         self.from_id = from_id
+        if self.stream is not None:
+            t.met(from_id, self.stream.peer_address()[0], port)
 
     def on_close(self, error: Exception | None) -> None:
         """See StreamHandler."""
@@ -203,15 +207,31 @@ class Transport:
         self.lanes: dict[int, tuple[OutLane, OutLane]] = {}
         self.inbound: dict[Inbound, None] = {}
         self.listener: Listener | None = None
+        self.port = 0
+        # False only on a node that joins, until its log tells it of the group.
+        self.addresses_known = False
         self.sent = 0
         self.sent_bytes = 0
 
     def listen(self, host: str, port: int) -> None:
         """Accept peers. Raises OSError."""
+        self.port = port
         self.listener = self.network.listen(host, port, lambda: Inbound(self), self.tls)
+
+    def met(self, node_id: int, host: str, port: int) -> None:
+        """A node of this cluster called. One that has just joined knows no addresses yet and dials its callers back."""
+        if not self.addresses_known and node_id not in self.lanes:
+            self._dial(node_id, (host, port))
+
+    def _dial(self, node_id: int, address: tuple[str, int]) -> None:
+        self.lanes[node_id] = (
+            OutLane(self, node_id, address, LANE_CONTROL),
+            OutLane(self, node_id, address, LANE_BULK),
+        )
 
     def set_peers(self, addresses: dict[int, tuple[str, int]]) -> None:
         """Dial exactly these nodes (this one excepted)."""
+        self.addresses_known = bool(addresses)
         for node_id in list(self.lanes):
             lanes = self.lanes[node_id]
             if addresses.get(node_id) != lanes[0].address:
@@ -220,10 +240,7 @@ class Transport:
                 del self.lanes[node_id]
         for node_id, address in addresses.items():
             if node_id != self.node_id and node_id not in self.lanes:
-                self.lanes[node_id] = (
-                    OutLane(self, node_id, address, LANE_CONTROL),
-                    OutLane(self, node_id, address, LANE_BULK),
-                )
+                self._dial(node_id, address)
 
     def connected(self, node_id: int) -> bool:
         """Whether both lanes to the node are open."""

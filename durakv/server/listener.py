@@ -87,7 +87,7 @@ class ClientListener:
             except OSError as e:
                 if optional and e.errno in _ABSENT:
                     continue
-                raise _explained(e, name, port, directive) from e
+                raise explained(e, name, port, directive) from e
             self.listeners.append(listener)
             port = listener.port()
             bound += 1
@@ -129,7 +129,7 @@ class ClientListener:
                     connection.finish()
 
 
-def _explained(error: OSError, host: str, port: int, directive: str) -> ListenError:
+def explained(error: OSError, host: str, port: int, directive: str) -> ListenError:
     """The same error, saying what to change."""
     reason = error.strerror or str(error)
     if error.errno == errno.EADDRINUSE:

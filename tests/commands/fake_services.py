@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from durakv.commands import acl as acl_commands
 from durakv.commands import cluster, connection, introspect, pubsub, server, transactions
 from durakv.commands.context import LocalContext, ReadContext, WriteContext
@@ -136,7 +138,7 @@ class FakeNode:
         self.calls: list[tuple] = []
         self.settings = Settings()
         self.table = table or build()
-        self.clock = FakeClock()
+        self.clock: Any = FakeClock()
         self.rng = FakeRng()
         self.ks = Keyspace()
         self.stats = Stats()
@@ -145,7 +147,7 @@ class FakeNode:
         self.woken: list[Session] = []
         self.instruments = Instruments(self.settings, FakeProcess(), self.woken.append)
         self.events: list[Event] = []
-        self.observer = self
+        self.observer: Any = self
         self.acl = acl_commands.build_acl(self.settings, self.table, self.rng)
         self.pubsub = PubSub(self.woken.append)
         self.clients: dict[int, Session] = {}
@@ -251,7 +253,8 @@ def run(node: FakeNode, s: Session, command: str | bytes | list[bytes]) -> objec
                 return row.fn(write, argv)
             finally:
                 node.ks.writing = False
-        return row.fn(LocalContext(s, node), argv)
+        services: Any = node
+        return row.fn(LocalContext(s, services), argv)
     except CommandError as e:
         return e
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from typing import Any
 
 import hiredis
 import pytest
@@ -20,7 +21,8 @@ class Reference:
         self.reader = hiredis.Reader()
 
     def __call__(self, *argv: bytes | str) -> object:
-        self.sock.sendall(hiredis.pack_command(tuple(argv)))
+        words: tuple[Any, ...] = tuple(argv)
+        self.sock.sendall(hiredis.pack_command(words))
         while True:
             reply = self.reader.gets()
             if reply is not False:

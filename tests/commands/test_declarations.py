@@ -109,10 +109,7 @@ def test_group_is_complete(group: str) -> None:
     missing = sorted(
         name
         for name, facts in UPSTREAM.items()
-        if facts["group"] == group
-        and name not in TABLE.by_name
-        and name not in EXCUSED
-        and name not in FIELD_TTL
+        if facts["group"] == group and name not in TABLE.by_name and name not in EXCUSED and name not in FIELD_TTL
     )
     assert missing == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from durakv.commands.connection import HELLO_NOAUTH, NO_TRACKING
-from durakv.resp.types import NO_REPLY, OK, PONG, Map
+from durakv.resp.types import NO_REPLY, OK, PONG, Map, Verbatim
 from tests.commands.fake_services import FakeNode, error, run, wire
 
 
@@ -111,7 +111,9 @@ def test_client_reply(node):
 
 
 def ids(node, s, command: str) -> list[int]:
-    text = run(node, s, command).text.decode()
+    reply = run(node, s, command)
+    assert isinstance(reply, Verbatim)
+    text = reply.text.decode()
     return [int(line.split()[0].removeprefix("id=")) for line in text.splitlines()]
 
 

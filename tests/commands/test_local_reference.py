@@ -223,7 +223,7 @@ def decoded_all(raw: bytes) -> list[object]:
 
 
 def more(reference, count: int) -> list[object]:
-    out = []
+    out: list[object] = []
     while len(out) < count:
         reply = reference.reader.gets()
         if reply is False:

@@ -21,7 +21,6 @@ TABLE = Table.freeze(declarations(DATA_MODULES))
 FAR_S = 4_000_000_000
 
 
-
 def flat(parts: Sequence[tuple[object, ...]]) -> list[object]:
     return [word for part in parts for word in part]
 
@@ -36,9 +35,7 @@ floats = st.one_of(
                      "1e5000", " 1", "1 ", "+3", "0.1", "1e17", "123456789.123456789", "-1e-18", "1e-17"]),
     st.floats(-1e6, 1e6).map(repr), st.integers(-1000, 1000).map(str),
 )  # fmt: skip
-values = st.one_of(
-    st.binary(max_size=8), integers.map(str), floats, st.sampled_from(["x" * 44, "y" * 45, "1" * 21])
-)
+values = st.one_of(st.binary(max_size=8), integers.map(str), floats, st.sampled_from(["x" * 44, "y" * 45, "1" * 21]))
 at = st.sampled_from([FAR_S, FAR_S + 1, 1, 0, -1, 2**63 - 1, "x"])
 expiry = st.one_of(
     st.tuples(st.sampled_from(["EXAT", "PXAT", "exat"]), at),

@@ -108,9 +108,7 @@ def test_categories_are_implied_by_group_and_flags() -> None:
         declared("C", acl="set list"), declared("D|E", LOCAL, flags="blocking pubsub"),
         declared("F", group="scripting"),
     ])  # fmt: skip
-    shown = {
-        row.name: {name for name, bit in CATEGORIES.items() if row.categories & bit} for row in table.all
-    }
+    shown = {row.name: {name for name, bit in CATEGORIES.items() if row.categories & bit} for row in table.all}
     assert shown == {
         "a": {"write", "fast", "keyspace"}, "b": {"admin", "dangerous", "slow"}, "c": {"set", "list", "read", "slow"},
         "d": {"slow"}, "d|e": {"blocking", "pubsub", "slow", "keyspace"}, "f": {"scripting", "slow"},

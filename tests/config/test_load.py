@@ -43,7 +43,7 @@ def test_every_directive_is_a_typed_attribute_of_its_default():
 
 
 def test_a_file_with_comments_quotes_and_units():
-    text = '# top\n\nport 7001\n  maxmemory 64mb\nrequirepass "a b\\n\\x21"\nlogfile \'it\\\'s\'\n'
+    text = "# top\n\nport 7001\n  maxmemory 64mb\nrequirepass \"a b\\n\\x21\"\nlogfile 'it\\'s'\n"
     s = loaded(text + "BIND 10.0.0.1 ::1\n")
     assert (s.port, s.maxmemory, s.requirepass, s.logfile) == (7001, 64 << 20, "a b\n!", "it's")
     assert s.bind == ("10.0.0.1", "::1")
@@ -110,7 +110,7 @@ def test_repeated_save_lines_add_up_and_empty_clears():
 
 def test_split_line_of_odd_shapes():
     assert split_line("  # x") == []
-    assert split_line('a "" \'b\'') == ["a", "", "b"]
+    assert split_line("a \"\" 'b'") == ["a", "", "b"]
     with pytest.raises(ConfigError):
         split_line('a "\\xzz"')
 

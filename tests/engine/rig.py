@@ -212,7 +212,7 @@ class FakeForwarder:
     def forward(self, session: Session, argv: list[bytes]) -> None:
         self.sent.append((session, argv))
 
-    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool) -> None:
+    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool, db: int) -> None:
         self.transactions.append((session, commands, watching))
 
     def drop(self, session: Session) -> None:

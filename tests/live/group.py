@@ -115,7 +115,9 @@ class Group:
                 if node.process is None:
                     continue
                 if node.process.poll() is not None:
-                    raise AssertionError(f"node {node.node_id} ended with {node.process.returncode}:\n{node.log_text()}")
+                    raise AssertionError(
+                        f"node {node.node_id} ended with {node.process.returncode}:\n{node.log_text()}"
+                    )
                 try:
                     with node.client() as client:
                         role = client.execute_command("ROLE")

@@ -70,6 +70,7 @@ class Episode(Cluster):
         dice = self.dice
         for node in self.up():
             server = self.servers[node]
+            assert server.core is not None
             if server.core.has_ready() and dice.chance(70):
                 self.take(node)
             while server.pending and dice.chance(50):
@@ -147,7 +148,11 @@ class Episode(Cluster):
             if node not in used:
                 used.append(node)
                 edits[("add_voter", "add_learner", "promote", "remove")[dice.below(4)]].append(node)
-        index = core.propose_conf(ConfChange(**edits, context=b"c%d" % dice.below(3)))
+        index = core.propose_conf(
+            ConfChange(
+                edits["add_voter"], edits["add_learner"], edits["promote"], edits["remove"], b"c%d" % dice.below(3)
+            )
+        )
         self.note("change", index, edits)
 
     def disaster(self) -> None:

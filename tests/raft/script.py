@@ -6,6 +6,7 @@ A script is paragraphs: commands, a line of dashes, the expected output, an empt
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from raft import ConfChange, ProposalDropped, Ready, codec
 from raft.messages import (
@@ -193,7 +194,7 @@ class Script:
         self.out.append(f"index {index}")
 
     def do_change(self, plain, options) -> None:
-        edits = {k.replace("-", "_"): [int(n) for n in v.split(",")] for k, v in options.items()}
+        edits: dict[str, Any] = {k.replace("-", "_"): [int(n) for n in v.split(",")] for k, v in options.items()}
         index = self.cluster.core(int(plain[0])).propose_conf(ConfChange(**edits))
         self.out.append(f"index {index}")
 

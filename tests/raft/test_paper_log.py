@@ -6,8 +6,9 @@ Ongaro, "Consensus: bridging theory and practice", 2014.
 import pytest
 
 from raft import Entry, EntryKind, HardState, Overloaded, Role
+from raft.invariants import InvariantViolation
 from raft.messages import Append, AppendResp, StorageAppendDone, Vote, VoteResp
-from tests.raft.cluster import Cluster, InvariantViolation
+from tests.raft.cluster import Cluster
 from tests.raft.rules import append_to, sent
 
 

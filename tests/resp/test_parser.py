@@ -206,7 +206,7 @@ _piece = st.one_of(
     _command,
     st.sampled_from([data for data, _, _ in GOLDEN if len(data) < 1000]),
     st.binary(max_size=20),
-    st.text('"\'\\ \t\v\nx41ab', max_size=20).map(lambda text: text.encode() + b"\r\n"),
+    st.text("\"'\\ \t\v\nx41ab", max_size=20).map(lambda text: text.encode() + b"\r\n"),
 )
 
 

@@ -19,7 +19,7 @@ SEEDS = [
     command(b"SET", b"blob", bytes(range(256))),
     command(b"GET", b"x" * 200),
     b"SET key value\r\n",
-    b'SET "a\\x41\\n" \'b\' c\r\n',
+    b"SET \"a\\x41\\n\" 'b' c\r\n",
     b"*0\r\n*-1\r\n\r\n",
 ]
 SPLICES = [

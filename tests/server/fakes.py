@@ -109,7 +109,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.stats = Stats()
-        self.on_event: Callable[[str, dict[str, object]], None] | None = self._event
+        self.on_event: Callable[[str, dict[str, object]], None] = self._event
         self.events: list[tuple[str, dict[str, object]]] = []
         self.sessions: list[Session] = []
         self.closed: list[Session] = []

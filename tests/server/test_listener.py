@@ -39,9 +39,7 @@ class FakeNetwork:
         self.listeners.append(FakeListener(port or 7777))
         return self.listeners[-1]
 
-    def connect(
-        self, host: str, port: int, handler: StreamHandler, timeout_ms: int, tls: str | None = None
-    ) -> None:
+    def connect(self, host: str, port: int, handler: StreamHandler, timeout_ms: int, tls: str | None = None) -> None:
         raise NotImplementedError
 
     def accept(self) -> tuple[ClientConnection, MemoryStream]:
