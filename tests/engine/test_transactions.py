@@ -170,6 +170,8 @@ def test_watched_keys_on_a_follower_travel_with_the_transaction() -> None:
     ((_, commands, watching),) = rig.forwarder.transactions
     assert commands == [[b"SET", b"k", b"1"]] and watching
     a.session.pending -= 1
+    assert a.session.blocked, "what follows waits: the transaction may have changed the database"
+    a.session.blocked = False
     rig.engine.emit(a.session, b"*-1\r\n")
     a.send("MULTI", "SET k 1", "EXEC")
     assert not rig.forwarder.transactions[-1][2]

@@ -75,9 +75,18 @@ def fabric() -> Fabric:
     return Fabric(Time(), Random(1))
 
 
+def test_a_node_that_knows_no_addresses_yet_dials_its_callers_back() -> None:
+    net = fabric()
+    a, b = Peer(net, 1), Peer(net, 2)
+    a.transport.set_peers({1: ("n1", 1), 2: ("n2", 1)})
+    net.time.run(200)
+    assert a.transport.connected(2) and b.transport.connected(1)
+
+
 def test_lanes_connect_deliver_and_come_back() -> None:
     net = fabric()
     a, b = Peer(net, 1), Peer(net, 2)
+    b.transport.addresses_known = True
     assert not a.transport.send(2, LANE_BULK, KIND_RAFT, b"nobody")
     a.transport.set_peers({1: ("n1", 1), 2: ("n2", 1)})
     net.time.run(50)
