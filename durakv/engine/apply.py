@@ -230,8 +230,8 @@ class Applier:
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
-        except Exception as e:  # noqa: BLE001 - any handler bug must undo its unit and be counted, not stop a group
-            self._count_internal(row, e)
+        except Exception as defect:  # noqa: BLE001 - a handler bug undoes its unit, it does not stop a group
+            self._count_internal(row, defect)
             return CommandError(INTERNAL)
         finally:
             ks.writing = True
@@ -249,9 +249,9 @@ class Applier:
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
-        except Exception as e:  # noqa: BLE001 - any handler bug must undo its unit and be counted, not stop a group
+        except Exception as defect:  # noqa: BLE001 - a handler bug undoes its unit, it does not stop a group
             self._undo(mark, events_mark)
-            self._count_internal(row, e)
+            self._count_internal(row, defect)
             return CommandError(INTERNAL)
 
     def _undo(self, mark: int, events_mark: int) -> None:

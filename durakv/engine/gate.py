@@ -168,8 +168,8 @@ class Gate:
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
-        except Exception as e:  # noqa: BLE001 - any handler bug must undo its unit and be counted, not stop a group
-            self.engine.internal_error(0, row.name, e)
+        except Exception as defect:  # noqa: BLE001 - a handler bug undoes its unit, it does not stop a group
+            self.engine.internal_error(0, row.name, defect)
             return CommandError(INTERNAL)
 
     # -- writes ------------------------------------------------------------------------------------------------------

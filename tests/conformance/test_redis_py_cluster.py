@@ -43,11 +43,12 @@ def _has(client: Any, key: str, value: bytes) -> bool:
 
 def test_followers_redirect_with_moved(cluster: Group) -> None:
     leader = cluster.leader()
+    with leader.client() as client:
+        assert client.set("foo", "bar") is True
     for node in cluster.nodes:
+        if node is leader:
+            continue
         with node.client() as client:
-            if node is leader:
-                assert client.set("foo", "bar") is True
-                continue
             for command in (["SET", "foo", "bar"], ["GET", "foo"], ["BLPOP", "foo", 0]):
                 with pytest.raises(redis.exceptions.MovedError) as moved:
                     client.execute_command(*command)

@@ -5,7 +5,6 @@ Every process started here is stopped by its own pid; nothing is searched for by
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -20,20 +19,22 @@ from durakv.founding import bootstrap_cluster
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, with port + 10000 free as well."""
+    """Ports that were free a moment ago, with port + 10000 free as well; all below the ephemeral range."""
     found: list[int] = []
     held: list[socket.socket] = []
-    candidate = 20000 + (os.getpid() * 37) % 20000
+    candidate = 11000 + (os.getpid() * 37) % 9000
     while len(found) < count:
-        candidate += 1
-        with contextlib.suppress(OSError):
-            pair = []
-            for port in (candidate, candidate + 10000):
-                s = socket.socket()
+        candidate = candidate + 1 if candidate < 21900 else 11000
+        pair = [socket.socket(), socket.socket()]
+        try:
+            for s, port in zip(pair, (candidate, candidate + 10000), strict=True):
                 s.bind(("127.0.0.1", port))
-                pair.append(s)
-            held += pair
-            found.append(candidate)
+        except OSError:
+            for s in pair:
+                s.close()
+            continue
+        held += pair
+        found.append(candidate)
     for s in held:
         s.close()
     return found

@@ -12,6 +12,9 @@ import redis
 
 from tests.live.group import Group
 
+# redis-py does not close the socket of a connection that was refused.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 _KILLING_S = 30.0
 _WRITERS = 6
 
