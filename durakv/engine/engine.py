@@ -2,8 +2,7 @@
 
 Rule: one object owns the order of things. A turn's requests gather in ``batch`` (or ``reads``); turn_end() proposes or
 proves; committed() applies and answers. Nothing is answered before it is committed and applied here.
-Numbers: a session's ``pending`` counts accepted requests without an answer; a proposed batch waits in ``proposed`` by
-log index; reads whose leadership is proven wait in ``proven`` until apply has caught up.
+A session's ``pending`` counts accepted requests without an answer; a proposed batch waits in ``proposed`` by log index.
 """
 
 from __future__ import annotations
@@ -447,8 +446,7 @@ class Engine(Outcome):
         return self._answered_at_once() if reply is NO_REPLY else reply
 
     def _answered_at_once(self) -> object:
-        # A call of its own: the type checker believes that nothing changed the attribute since it was set to None.
-        return self.at_once
+        return self.at_once  # a call of its own: the compiler would take the attribute for the None set above
 
     def internal_error(self, index: int, command: str, error: Exception) -> None:
         """See Outcome."""

@@ -108,7 +108,8 @@ class GroupNode:
     def follow_appendfsync(self) -> None:
         """Take over a changed appendfsync. Raises ValueError in a group, which always syncs."""
         policy = self.engine.settings.appendfsync
-        if self.membership is not None and len(self.membership.members()) != 1 and policy != SYNC_ALWAYS:
+        alone = self.membership is not None and self.membership.members() == (self.node_id,)
+        if not alone and policy != SYNC_ALWAYS:
             raise ValueError("a group of nodes always syncs before it acknowledges; appendfsync stays always")
         self.log.set_sync(policy)
 
@@ -428,7 +429,8 @@ class GroupNode:
             self.book = addresses.decode(membership.context)
         members = membership.members()
         # Only a node on its own may answer before its disk did; in a group an acknowledgement is a promise to others.
-        self.log.set_sync(SYNC_ALWAYS if len(members) != 1 else self.engine.settings.appendfsync)
+        alone = members == (self.node_id,)
+        self.log.set_sync(self.engine.settings.appendfsync if alone else SYNC_ALWAYS)
         self._dial_peers()
 
     def _dial_peers(self) -> None:
