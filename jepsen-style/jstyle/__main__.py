@@ -1,8 +1,12 @@
-"""The ``jstyle`` program: for now it names its version and says what the harness package holds."""
+"""The ``jstyle`` program: one subcommand per file of ``jstyle/cli``, loaded when it is asked for.
+
+Exit codes: 0 all true, 1 something is false, 2 unknown or skipped, 3 the harness itself failed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -10,23 +14,25 @@ import click
 from durakv import __version__, build_mode
 
 
-@click.group(invoke_without_command=True)
-@click.version_option(__version__, prog_name="jstyle")
-@click.pass_context
-def program(context: click.Context) -> None:
-    """Correctness harness of durakv: simulation, live clusters, workloads, checkers."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+class OnDemand(click.Group):
+    """Subcommand NAME is the click command ``command`` of ``jstyle.cli.NAME``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        here = Path(__file__).resolve().parent / "cli"
+        return sorted(path.stem for path in here.glob("*.py") if not path.stem.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = import_module(f"jstyle.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
 
 
-@program.command()
-def info() -> None:
-    """Show which durakv would be tested and which parts of the harness are installed."""
-    here = Path(__file__).resolve().parent
-    parts = sorted(path.stem for path in here.iterdir() if path.suffix == ".py" and not path.stem.startswith("_"))
-    parts += sorted(f"{path.name}/" for path in here.iterdir() if (path / "__init__.py").exists())
-    click.echo(f"durakv {__version__}, {build_mode()}")
-    click.echo(f"harness parts: {', '.join(parts) if parts else 'none installed yet'}")
+@click.group(cls=OnDemand)
+@click.version_option(f"{__version__}, durakv is {build_mode()}", prog_name="jstyle")
+def program() -> None:
+    """Correctness harness of durakv: simulation, checkers, crash enumeration, planted bugs."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
