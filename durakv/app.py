@@ -179,4 +179,5 @@ def raft_config(settings: Settings, node_id: int) -> raft.Config:
         promise_ns=promise_ns,
         max_uncommitted_bytes=int(settings.max_uncommitted_bytes),
         max_committed_bytes_per_ready=1 << 20,
+        lazy_commit=True,
     )

@@ -15,6 +15,7 @@ class Config:
         "election_ticks",
         "group",
         "heartbeat_ticks",
+        "lazy_commit",
         "lease_ns",
         "lease_reads",
         "max_committed_bytes_per_ready",
@@ -47,6 +48,7 @@ class Config:
         max_committed_bytes_per_ready: int = 16 * MIB,
         snapshot_chunk_bytes: int = MIB,
         max_snapshot_sends: int = 2,
+        lazy_commit: bool = False,
     ) -> None:
         self.node_id = node_id
         self.group = group
@@ -66,6 +68,9 @@ class Config:
         self.max_committed_bytes_per_ready = max_committed_bytes_per_ready
         self.snapshot_chunk_bytes = snapshot_chunk_bytes
         self.max_snapshot_sends = max_snapshot_sends
+        # Followers hear of a commit with the next Append or heartbeat, or when the driver calls announce_commit();
+        # otherwise a message of its own tells them at once.
+        self.lazy_commit = lazy_commit
 
     def validate(self) -> None:
         """Raise ValueError naming the setting, the rule and the remedy."""

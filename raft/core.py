@@ -198,6 +198,10 @@ class Raft(Node):
         """
         leader.transfer(self, to)
 
+    def announce_commit(self) -> None:
+        """With lazy_commit: let followers that have not heard of the newest commit hear of it now."""
+        leader.announce_commit(self)
+
     def campaign(self) -> None:
         """Start an election now, if this node may lead and no lease promise forbids it."""
         candidate.campaign(self)

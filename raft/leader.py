@@ -159,11 +159,14 @@ def maybe_commit(r: Node) -> None:
 
 def _commit(r: Node, index: int) -> None:
     first_of_term = r.log.commit < r.noop_index
+    membership_committed = r.log.commit < r.conf_index <= index
     r.log.commit = index
     uncommitted = r.uncommitted
     while uncommitted and uncommitted[0][0] <= index:
         r.uncommitted_bytes -= uncommitted.popleft()[1]
-    r.send_needed = True
+    if membership_committed or first_of_term or not r.config.lazy_commit:
+        r.announce_due = True
+        r.send_needed = True
     if first_of_term:
         prove_reads(r)
     if r.conf_index <= index:
@@ -172,6 +175,16 @@ def _commit(r: Node, index: int) -> None:
                 _append_membership(r, settled(r.membership))
         elif not r.self_incoming:
             r.retire_due = True
+
+
+def announce_commit(r: Node) -> None:
+    """Tell followers what is committed, where nothing else has."""
+    if r.role != Role.LEADER:
+        return
+    for pr in r.peer_list:
+        if pr.sent_commit < pr.match and pr.sent_commit < r.log.commit:
+            r.announce_due = True
+            r.send_needed = True
 
 
 # Answers from peers
@@ -199,7 +212,10 @@ def handle_append_resp(r: Node, m: Message) -> None:
             _hand_over_when_ready(r, pr)
     elif pr.state == PROBE and m.match == pr.match:
         pr.become_replicate()
-    if pr.next <= r.log.last or pr.sent_commit < min(pr.match, r.log.commit):
+    if pr.next <= r.log.last:
+        r.send_needed = True
+    elif pr.sent_commit < min(pr.match, r.log.commit) and not r.config.lazy_commit:
+        r.announce_due = True
         r.send_needed = True
 
 
@@ -303,7 +319,9 @@ def handle_snapshot_resp(r: Node, m: Message) -> None:
 def emit(r: Node) -> None:
     """Send what is due to every peer; called when a Ready is taken."""
     beat = r.beat_due
+    announce = r.announce_due or beat
     r.beat_due = False
+    r.announce_due = False
     r.send_needed = False
     before = r.round
     if r.reads.unsent and (beat or not r.reads.waiting):
@@ -318,7 +336,7 @@ def emit(r: Node) -> None:
             pr.sent_round = r.round
             pr.sent_commit = min(pr.match, log_commit)
             r.deliver(Heartbeat(r.group, r.id, pr.node, r.term, pr.sent_commit, r.round, r.now_ns))
-        elif pr.sent_commit < pr.match and pr.sent_commit < log_commit:
+        elif announce and pr.sent_commit < pr.match and pr.sent_commit < log_commit:
             pr.sent_commit = min(pr.match, log_commit)
             r.deliver(Heartbeat(r.group, r.id, pr.node, r.term, pr.sent_commit, 0, 0))
     if r.reads.waiting and not r.incoming_half and not r.outgoing_half:

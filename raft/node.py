@@ -117,6 +117,7 @@ class Node:
         self.uncommitted_bytes = 0
         self.send_needed = False
         self.beat_due = False
+        self.announce_due = False
         self.retire_due = False
 
     def _init_outputs(self) -> None:
@@ -167,6 +168,7 @@ class Node:
             self.transfer_sent = False
             self.send_needed = False
             self.beat_due = False
+            self.announce_due = False
             self.retire_due = False
         if leader != self.leader:
             self.fail_asked()

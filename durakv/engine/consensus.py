@@ -42,8 +42,8 @@ class Consensus(Protocol):
         that reads and then writes would change places otherwise.
         """
 
-    def can_take(self) -> bool:
-        """Whether a new entry may start now; otherwise Engine.turn_end is called again when one may."""
+    def can_take(self, batch: Batch) -> bool:
+        """Whether ``batch`` may become an entry now; otherwise Engine.turn_end is called again when it may."""
 
     def lease_valid(self) -> bool:
         """Whether reads may be served at once without a round."""

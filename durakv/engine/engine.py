@@ -247,7 +247,7 @@ class Engine(Outcome):
         if self.leading:
             batch = self.batch
             if batch.writes:
-                if self.consensus.can_take():
+                if self.consensus.can_take(batch):
                     self._prove_reads()
                     self._propose(batch)
             elif batch.items:

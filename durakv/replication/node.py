@@ -15,6 +15,7 @@ import raft
 from durakv.commands.services import GroupView, Member
 from durakv.engine.consensus import Dropped
 from durakv.replication import addresses
+from durakv.replication.gather import GATHER_MS, Gathering
 from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, LANE_BULK, LANE_CONTROL, Transport
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK
@@ -42,6 +43,9 @@ _APPLY_ROUNDS_PER_TURN: Final = 4
 _HINT_MS: Final = 1000
 # A sync that takes longer would be felt by clients of this node; it then goes to the log thread.
 _INLINE_SYNC_US_MAX: Final = 2000
+_LEADER_INLINE_US_MAX: Final = 200
+# When nothing else is sent, followers hear of a commit this late.
+_ANNOUNCE_MS: Final = 2
 
 
 def _nothing() -> None:
@@ -83,6 +87,10 @@ class GroupNode:
         self.node_id = core.config.node_id
         self.pumping = False
         self.persisting = 0
+        self.gathering = Gathering()
+        self.gather_timer = False
+        # Followers have not been told of all commits; the next Append or the timer does it.
+        self.announcing = False
         self.done_messages: list[Message] = []
         self.leading = False
         self.leader_id = 0
@@ -141,9 +149,31 @@ class GroupNode:
         """See Consensus."""
         self.core.read_index(batch)
 
-    def can_take(self) -> bool:
-        """One entry is on its way to the disk at a time; what arrives meanwhile becomes the next one."""
-        return self.persisting == 0
+    def can_take(self, batch: Batch) -> bool:
+        """One entry is on its way to the disk at a time; what arrives meanwhile becomes the next one. In a group it
+        also gathers while an entry's commit is awaited, see gather.py.
+        """
+        if self.persisting:
+            return False
+        gathering = self.gathering
+        if not self.core.peer_list or gathering.enough(len(batch.items), batch.size_bytes):
+            gathering.since_ns = 0
+            return True
+        now_ns = self.clock.monotonic_ns()
+        if not gathering.since_ns:
+            gathering.since_ns = now_ns
+        elif now_ns - gathering.since_ns >= GATHER_MS * 1_000_000:
+            gathering.since_ns = 0
+            return True
+        if not self.gather_timer:
+            self.gather_timer = True
+            self.clock.call_later(GATHER_MS, self._gathered)
+        return False
+
+    def _gathered(self) -> None:
+        self.gather_timer = False
+        if self.gathering.since_ns:
+            self.engine.schedule()
 
     def lease_valid(self) -> bool:
         """See Consensus. False until this leader's own first entry is applied here."""
@@ -306,10 +336,28 @@ class GroupNode:
             engine.run_proven()
         entries = rd.committed_entries
         if entries:
+            if self.leading:
+                self._observe_commit()
             engine.committed(entries)  # type: ignore[arg-type]
             self.core.applied_to(entries[-1].index)
             self.log.set_committed(self.core.log.commit)
             self._after_apply(entries)
+
+    def _observe_commit(self) -> None:
+        engine = self.engine
+        outstanding = len(engine.batch.items)
+        for batch in engine.proposed.values():
+            outstanding += len(batch.items)
+        self.gathering.observe(outstanding)
+        if not self.announcing and self.core.peer_list:
+            self.announcing = True
+            self.clock.call_later(_ANNOUNCE_MS, self._announce)
+
+    def _announce(self) -> None:
+        self.announcing = False
+        if self.leading:
+            self.core.announce_commit()
+            self.pump()
 
     def _role(self, rd: Ready) -> None:
         core = self.core
@@ -369,12 +417,14 @@ class GroupNode:
             self.log.append(rd.entries, lambda error: self._persisted(error, after))
 
     def _sync_here(self) -> bool:
-        """Whether to write on the loop. A follower has little else to do meanwhile, and saves two thread switches; a
+        """Whether to write on the loop, which saves two thread switches. A follower has little else to do meanwhile; a
         leader has clients waiting for reads, and a slow disk must not hold up heartbeats.
         """
         if self.log_sync == "inline" or self.log.lazy():
             return True
-        return self.log_sync == "auto" and not self.leading and self.log.lane.stats.last_us < _INLINE_SYNC_US_MAX
+        if self.log_sync != "auto":
+            return False
+        return self.log.lane.stats.smooth_us < (_LEADER_INLINE_US_MAX if self.leading else _INLINE_SYNC_US_MAX)
 
     def _half(self, both: _Both, error: OSError | None) -> None:
         self.persisting -= 1

@@ -25,7 +25,9 @@ _RING: Final = 1024
 class SyncStats:
     """Counters for INFO. Latencies are those of fdatasync alone, in microseconds, over the last 1024 syncs."""
 
-    __slots__ = ("_ring_us", "bytes_written", "last_us", "max_us", "queued_bytes", "syncs", "total_us", "writes")
+    __slots__ = (
+        "_ring_us", "bytes_written", "last_us", "max_us", "queued_bytes", "smooth_us", "syncs", "total_us", "writes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.syncs = 0
@@ -34,6 +36,8 @@ class SyncStats:
         self.queued_bytes = 0
         self.max_us = 0
         self.last_us = 0
+        # A moving average over about eight syncs: one slow sync is no slow disk.
+        self.smooth_us = 0
         self.total_us = 0
         self._ring_us: array[int] = array("Q")
 
@@ -47,6 +51,7 @@ class SyncStats:
             self._ring_us[self.syncs % _RING] = latency_us
         self.syncs += 1
         self.last_us = latency_us
+        self.smooth_us += (latency_us - self.smooth_us) // 8
         self.total_us += latency_us
         self.max_us = max(self.max_us, latency_us)
 

@@ -97,6 +97,8 @@ class Log(Generic[E]):
         self._ready: list[Done] = []
         self._inflight: Batch | None = None
         self._cut_index: int | None = None
+        # The caller of the newest append would have had it written on its own thread.
+        self._inline_next = False
         self._must_roll = must_roll
         self._sync_wanted = False
         self._mark_wanted = False
@@ -241,8 +243,12 @@ class Log(Generic[E]):
         if done is not None:
             self._waiters.append((self._last, done))
         if self._inflight is not None or self.stalled or self.lane.outstanding > 0 or self.lane.failure is not None:
+            self._inline_next = True
             self._flush()
             return False
+        return self._run_inline()
+
+    def _run_inline(self) -> bool:
         batch = self._build()
         if batch is None:
             return True
@@ -462,7 +468,10 @@ class Log(Generic[E]):
         self._tail.evict(self._written)
         # Taken before the flush: under a laxer policy it makes later appends ready at once.
         ready, self._ready = self._ready + [done for _, done in batch.waiters], []
-        self._flush()
+        inline_next = self._inline_next and not self._closing
+        self._inline_next = False
+        if not inline_next:
+            self._flush()
         if not self._busy():
             self._idle_since_ns = self.lane.clock.monotonic_ns()
             self._arm_mark()
@@ -471,6 +480,12 @@ class Log(Generic[E]):
             self.lane.submit(self._prepare_spare, _heard_elsewhere)
         for done in ready:
             done(None)
+        if inline_next and not self._busy():
+            # What was to be written inline found the lane busy; it need not go through the lane now.
+            if self.lane.outstanding or self.stalled or self.lane.failure is not None or self._closing:
+                self._flush()
+            else:
+                self._run_inline()
 
     def _fail(self, error: OSError) -> None:
         self._drain()

@@ -109,8 +109,8 @@ class RealDisk:
         self._on_bug = on_bug
         self._queue: SimpleQueue[tuple[Job, Done] | None] = SimpleQueue()
         self._locks: list[int] = []
-        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._work, name="log", daemon=True)
+        self._worker.start()
 
     def open(self, path: str, *, create: bool = False, direct: bool = False) -> File:
         """Read-write, or read-only past the page cache."""
@@ -162,7 +162,7 @@ class RealDisk:
     def close(self) -> None:
         """Finish queued jobs, stop the thread, drop the locks."""
         self._queue.put(None)
-        self._thread.join()
+        self._worker.join()
         for fd in self._locks:
             os.close(fd)
         self._locks.clear()

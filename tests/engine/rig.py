@@ -126,7 +126,7 @@ class FakeConsensus:
     def read_index(self, batch: Batch) -> None:
         self.reads.append((batch, self.last, len(self.committed)))
 
-    def can_take(self) -> bool:
+    def can_take(self, batch: Batch) -> bool:
         return not self.busy
 
     def lease_valid(self) -> bool:
