@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import raft
 from durakv.config.settings import Settings
-from durakv.engine.entry import HEADER
+from durakv.engine.entry import stamp
 from durakv.replication import addresses
 from durakv.storage.errors import StorageError
 from durakv.storage.log import LogOptions
@@ -27,12 +27,6 @@ def first_address(settings: Settings) -> str:
     """The address peers are listened for on: the first of ``bind``."""
     first = settings.bind[0].removeprefix("-") if settings.bind else "0.0.0.0"  # noqa: S104 - bind "" means all
     return "0.0.0.0" if first == "*" else first  # noqa: S104 - only where the user asked for it
-
-
-def stamp(data: bytes) -> tuple[int, int]:
-    """(now_ms, item count) of an entry's payload, for the frame header."""
-    header = HEADER.unpack_from(data)
-    return header[4], header[3]
 
 
 def open_directory(

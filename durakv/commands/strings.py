@@ -48,7 +48,7 @@ def set_(ctx: WriteContext, argv: Argv) -> Reply:
     """Reply: OK; null when a condition failed; the old value with GET. Source: t_string.c setGenericCommand()."""
     if len(argv) == 3:
         if ctx.notify_mask == 0 and ctx.db.nexp == 0:
-            ctx.db.put(argv[1], argv[2])
+            ctx.db.put_last(argv[1], argv[2])
         else:
             store(ctx, argv[1], argv[2])
         return OK

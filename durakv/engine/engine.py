@@ -32,7 +32,7 @@ from durakv.observe.instruments import Instruments
 from durakv.observe.process import ProcessProbe
 from durakv.resp.encoder import encode
 from durakv.resp.errors import INTERNAL, LOADING, CommandError
-from durakv.resp.types import NO_REPLY, ErrorReply
+from durakv.resp.types import NO_REPLY, OK, ErrorReply
 
 if TYPE_CHECKING:
     from durakv.acl.users import Acl
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 # Later than any log index.
 NEVER: Final = 1 << 62
+OK_WIRE: Final = OK.wire
 
 
 class Engine(Outcome):
@@ -418,7 +419,7 @@ class Engine(Outcome):
         if not session.pending:
             session.blocked = False
         session.last_write_index = self.applier.wctx.index
-        self.emit(session, encode(reply, session.protocol))
+        self.emit(session, OK_WIRE if reply is OK else encode(reply, session.protocol))
 
     def parked(self, session: Session, waiter: Waiter) -> None:
         """See Outcome."""

@@ -34,6 +34,9 @@ SEMANTICS: Final = 1
 
 HEADER: Final = Struct("<BBHIQQ")
 HEADER_SIZE: Final = 24
+# Two neighbours of the header: items and now_ms.
+_STAMP: Final = Struct("<IQ")
+_STAMP_AT: Final = 4
 
 _COUNT: Final = [b"*%d\r\n" % n for n in range(256)]
 _LENGTH: Final = [b"$%d\r\n" % n for n in range(1024)]
@@ -41,6 +44,12 @@ _NEXT: Final = [b"\r\n$%d\r\n" % n for n in range(1024)]
 _CRLF: Final = b"\r\n"
 # Argument counts whose heads one row keeps; a row of a subcommand has its container's name, which is as fixed.
 _HEADS_MAX: Final = 64
+
+
+def stamp(data: bytes) -> tuple[int, int]:
+    """(now_ms, item count) of a payload, for the frame header of its log entry."""
+    count, now_ms = _STAMP.unpack_from(data, _STAMP_AT)
+    return now_ms, count
 
 
 def put_array(out: list[bytes], argv: list[bytes]) -> None:

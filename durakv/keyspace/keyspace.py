@@ -120,6 +120,22 @@ class Db:
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
+    def put_last(self, key: bytes, value: object) -> None:
+        """``put`` as the last act of a command: nothing after it can fail, so no inverse step is kept for it."""
+        if self.nexp or self.ks.undo_whole:
+            self.put(key, value)
+            return
+        slot = slot_of(key)
+        d = self.slots[slot]
+        if d is None:
+            d = {}
+            self.slots[slot] = d
+        before = len(d)
+        d[key] = value
+        self.size += len(d) - before
+        if self.ks.listening:
+            self.ks.changed.append((self.number, key))
+
     def put_keep(self, key: bytes, value: object) -> None:
         """Store ``value`` and keep the deadline, if any."""
         slot = slot_of(key)
@@ -294,6 +310,8 @@ class Keyspace:
         # When something wants to hear of changes (watched keys, parked clients, tracking), (db, key) go to `changed`.
         self.listening = False
         self.changed: list[tuple[int, bytes]] = []
+        # A unit of several commands may have to be undone as a whole: every step must be kept.
+        self.undo_whole = False
         self.expired_keys = 0
         # Keys the current unit found expired, for keyspace events.
         self.expired_now: list[tuple[int, bytes]] = []

@@ -1,4 +1,4 @@
-"""How long writes gather before they become a log entry: group commit across the round trip to the followers. [compiled]
+"""How long writes gather before they become a log entry: group commit across the round trip. [compiled]
 
 An entry costs every node a fixed amount whatever it holds, so clients that wait for one entry's commit should share the
 next one. ``expected`` estimates how many requests are out at a time; a new entry starts once most of them are here, or
@@ -25,7 +25,7 @@ class Gathering:
         self.since_ns = 0
 
     def observe(self, outstanding: int) -> None:
-        """An entry committed while ``outstanding`` requests were out, its own included: rises at once, decays slowly."""
+        """An entry committed while ``outstanding`` requests, its own included, were out: rises at once, decays slowly."""
         if outstanding >= self.expected:
             self.expected = outstanding
         else:

@@ -253,7 +253,7 @@ class Log(Generic[E]):
         if batch is None:
             return True
         self._inflight = batch
-        error = self.lane.run_inline(partial(batch.run, self._writer))
+        error = self.lane.run_inline(batch.run)
         self._finish(batch, error)
         return error is None and not batch.full and self._handed == self._last and not self._busy()
 
@@ -331,7 +331,7 @@ class Log(Generic[E]):
                 self._finish_close()
             return
         self._inflight = batch
-        self.lane.submit(partial(batch.run, self._writer), partial(self._finish, batch))
+        self.lane.submit(batch.run, partial(self._finish, batch))
         if self._sync != SYNC_ALWAYS and batch.waiters:
             if not self._ready:
                 self.lane.clock.call_soon(self._drain)
@@ -348,19 +348,23 @@ class Log(Generic[E]):
         idle = self._handed == self._last and self._cut_index is None
         if idle and not (self._sync_wanted or self._mark_wanted or self._waiters):
             return None
-        cut_steps = self._build_cut()
-        batch = Batch(self._segments[-1], self._handed + 1, self._must_roll)
-        batch.steps += cut_steps
-        segment = self._build_frames(batch)
+        cut_steps = self._build_cut() if self._cut_index is not None else None
+        batch = Batch(self._writer, self._segments[-1], self._handed + 1, self._must_roll)
+        if cut_steps is not None:
+            batch.steps += cut_steps
+        self._build_frames(batch)
         batch.last = self._handed
         if self._sync_wanted or (self._sync == SYNC_ALWAYS and batch.last >= batch.first):
             batch.synced = True
             batch.durable_to = batch.last
-            batch.steps.append(partial(self._writer.sync, segment))
         if self._handed == self._last:
             self._sync_wanted = False
+        if self._handed == self._last:
+            batch.waiters = self._waiters
+            self._waiters = []
+            return batch
         ripe = 0
-        while ripe < len(self._waiters) and (self._handed == self._last or self._waiters[ripe][0] <= self._handed):
+        while ripe < len(self._waiters) and self._waiters[ripe][0] <= self._handed:
             batch.waiters.append(self._waiters[ripe])
             ripe += 1
         del self._waiters[:ripe]
@@ -381,7 +385,7 @@ class Log(Generic[E]):
         self._open(segment)
         return [partial(self._writer.cut, segment, segment.end, doomed)]
 
-    def _build_frames(self, batch: Batch) -> Segment:
+    def _build_frames(self, batch: Batch) -> None:
         stamp = self._options.stamp
         segment = batch.origin
         limit = self._writer.segment_bytes - SEAL_BYTES
@@ -407,14 +411,10 @@ class Log(Generic[E]):
             if not self._must_roll and builder.offset + HEADER_BYTES <= limit and self._durable == self._handed:
                 builder.add_note(MARK, self._handed, self.term(self._handed), self._durable, b"")
                 self._marked = self._handed
-        self._emit(batch, segment, builder)
-        return segment
-
-    def _emit(self, batch: Batch, segment: Segment, builder: FrameBuilder) -> None:
-        data = builder.take()
-        if data:
-            batch.steps.append(partial(self._writer.write, segment, data, segment.end))
-            segment.end = builder.offset
+        batch.target = segment
+        batch.data = builder.take()
+        batch.offset = segment.end
+        segment.end = builder.offset
 
     def _build_roll(
         self, batch: Batch, segment: Segment, builder: FrameBuilder, frame_bytes: int
@@ -425,7 +425,9 @@ class Log(Generic[E]):
         batch.steps.append(partial(self._writer.prepare_spare, size))
         if not segment.sealed:
             builder.add_note(SEAL, last, self.term(last), min(self._durable, last), seal_body(segment.base, last))
-            self._emit(batch, segment, builder)
+            # Never empty: it ends in the seal.
+            batch.steps.append(partial(self._writer.write, segment, builder.take(), segment.end))
+            segment.end = builder.offset
             batch.steps.append(partial(self._writer.seal, segment, segment.end))
             segment.sealed = True
         batch.durable_to = last
@@ -467,7 +469,13 @@ class Log(Generic[E]):
         self._durable = max(self._durable, batch.durable_to)
         self._tail.evict(self._written)
         # Taken before the flush: under a laxer policy it makes later appends ready at once.
-        ready, self._ready = self._ready + [done for _, done in batch.waiters], []
+        ready = self._ready
+        if ready:
+            self._ready = []
+        else:
+            ready = []
+        for _, done in batch.waiters:
+            ready.append(done)
         inline_next = self._inline_next and not self._closing
         self._inline_next = False
         if not inline_next:

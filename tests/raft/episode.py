@@ -29,6 +29,7 @@ class Episode(Cluster):
             pre_vote=self.dice.chance(80),
             # Promises make elections rarer, so half the histories do without.
             lease_reads=self.dice.chance(50),
+            lazy_commit=self.dice.chance(50),
             lease_ns=LEASE_NS,
             promise_ns=PROMISE_NS,
             max_size_per_msg=40,

@@ -5,9 +5,9 @@ Ongaro, "Consensus: bridging theory and practice", 2014.
 
 import pytest
 
-from raft import Entry, EntryKind, HardState, Overloaded, Role
+from raft import ConfChange, Entry, EntryKind, HardState, Overloaded, Role
 from raft.invariants import InvariantViolation
-from raft.messages import Append, AppendResp, StorageAppendDone, Vote, VoteResp
+from raft.messages import Append, AppendResp, Heartbeat, StorageAppendDone, Vote, VoteResp
 from tests.raft.cluster import Cluster
 from tests.raft.rules import append_to, sent
 
@@ -33,6 +33,45 @@ def test_3_5_followers_learn_the_commit_when_idle():
     c.settle()
     assert [c.core(n).log.commit for n in (1, 2, 3)] == [index] * 3
     assert [s.app.normal for s in c.servers.values()] == [[b"x"]] * 3
+
+
+def test_a_lazy_commit_rides_on_the_next_append():
+    c = Cluster(lazy_commit=True)
+    leader = c.elect(1)
+    c.settle()
+    told = len(sent(c, Heartbeat))
+    first = leader.propose(b"x")
+    c.settle()
+    assert [c.core(n).log.commit for n in (1, 2, 3)] == [first, first - 1, first - 1]
+    second = leader.propose(b"y")
+    c.settle()
+    assert [c.core(n).log.commit for n in (1, 2, 3)] == [second, first, first]
+    assert len(sent(c, Heartbeat)) == told
+    leader.announce_commit()
+    c.settle()
+    assert [c.core(n).log.commit for n in (1, 2, 3)] == [second] * 3
+    assert len(sent(c, Heartbeat)) == told + 2
+    leader.announce_commit()
+    assert not leader.has_ready(), "everybody knows"
+
+
+def test_a_lazy_commit_is_heard_with_the_heartbeat():
+    c = Cluster(lazy_commit=True)
+    leader = c.elect(1)
+    index = leader.propose(b"x")
+    c.settle()
+    c.tick(2)
+    c.settle()
+    assert [c.core(n).log.commit for n in (1, 2, 3)] == [index] * 3
+
+
+def test_a_committed_membership_is_announced_even_if_commits_are_lazy():
+    c = Cluster(lazy_commit=True)
+    leader = c.elect(1)
+    c.settle()
+    leader.propose_conf(ConfChange(remove=[3]))
+    c.settle()
+    assert c.core(2).log.commit == leader.log.commit == leader.log.last
 
 
 def test_3_5_follower_refuses_an_append_whose_prev_does_not_match():

@@ -13,7 +13,8 @@ from random import Random
 from durakv.app import App, World, build
 from durakv.commands.table import build_table
 from durakv.config.settings import Settings
-from durakv.founding import stamp, write_bootstrap
+from durakv.engine.entry import stamp
+from durakv.founding import write_bootstrap
 from durakv.replication import addresses
 from durakv.storage.log import LogOptions
 from durakv.storage.store import Store, StoreOptions, open_store
