@@ -22,7 +22,7 @@ from durakv.replication.node import GroupNode
 from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, Transport
 from durakv.server.listener import ClientListener, explained
 from durakv.storage.store import Store
-from durakv.world.ports import Clock, Disk, Network, Rng
+from durakv.world.ports import Buggify, Clock, Disk, Network, Rng
 from raft.types import Entry, Membership
 
 EXIT_IO = 74
@@ -31,12 +31,16 @@ EXIT_IO = 74
 class World:
     """The ports one node is given."""
 
-    def __init__(self, clock: Clock, rng: Rng, disk: Disk, network: Network, process: ProcessProbe) -> None:
+    def __init__(
+        self, clock: Clock, rng: Rng, disk: Disk, network: Network, process: ProcessProbe,
+        buggify: Buggify | None = None,
+    ) -> None:  # fmt: skip
         self.clock = clock
         self.rng = rng
         self.disk = disk
         self.network = network
         self.process = process
+        self.buggify = buggify
 
 
 class App:
@@ -79,7 +83,7 @@ def build(
         for hook in disk_hooks:
             hook()
 
-    store = open_directory(world.disk, clock, rng, settings, fatal, level_changed)
+    store = open_directory(world.disk, clock, rng, settings, fatal, level_changed, world.buggify)
     identity = store.identity
     engine = _engine(world, settings, observer, identity.node_id, table)
 
@@ -103,16 +107,16 @@ def build(
     engine.pubsub.forward = hub.publish
     hard = store.hard.current
     core = raft.Raft(
-        raft_config(settings, identity.node_id),
+        raft_config(settings, identity.node_id, world.buggify),
         store.log,
         rng,
         raft.HardState(hard.term, hard.voted_for, min(hard.commit_hint, store.log.last_index())),
     )
     node = GroupNode(
-        core, store.log, store.hard, transport, engine, hub, clock, int(settings.tick_ms),
-        settings.log_sync,
-    )  # fmt: skip
+        core, store.log, store.hard, transport, engine, hub, clock, int(settings.tick_ms), settings.log_sync
+    )
     engine.consensus = node
+    node.buggify = transport.buggify = hub.buggify = world.buggify
     engine.room_bytes = int(settings.max_uncommitted_bytes)
     listener = ClientListener(engine, world.network, settings, clock)
     disk_hooks.append(refresh_disk)
@@ -163,14 +167,14 @@ def node_address(membership: Membership, node_id: int) -> addresses.Address | No
     return addresses.decode(membership.context).get(node_id) if membership.context else None
 
 
-def raft_config(settings: Settings, node_id: int) -> raft.Config:
+def raft_config(settings: Settings, node_id: int, buggify: Buggify | None = None) -> raft.Config:
     """Raft's numbers from the directives; the drift bound is taken off the lease here."""
     tick_ms = int(settings.tick_ms)
     election_ticks = max(2, int(settings.election_timeout_ms) // tick_ms)
     # A voter counts ticks from an arbitrary point inside one, so its promise is a tick shorter than the timeout.
     promise_ns = (election_ticks - 1) * tick_ms * 1_000_000
     rho = settings.clock_drift_bound / 1_000_000
-    return raft.Config(
+    config = raft.Config(
         node_id,
         election_ticks=election_ticks,
         heartbeat_ticks=max(1, int(settings.heartbeat_interval_ms) // tick_ms),
@@ -181,3 +185,13 @@ def raft_config(settings: Settings, node_id: int) -> raft.Config:
         max_committed_bytes_per_ready=1 << 20,
         lazy_commit=True,
     )
+    if buggify is not None:
+        if buggify("one-entry-appends"):
+            config.max_size_per_msg = 1
+        if buggify("one-append-in-flight"):
+            config.max_inflight_msgs = 1
+        if buggify("one-entry-applied-at-once"):
+            config.max_committed_bytes_per_ready = 1
+        if buggify("little-uncommitted"):
+            config.max_uncommitted_bytes = 1
+    return config

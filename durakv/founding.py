@@ -16,7 +16,7 @@ from durakv.replication import addresses
 from durakv.storage.errors import StorageError
 from durakv.storage.log import LogOptions
 from durakv.storage.store import Store, StoreOptions, open_store
-from durakv.world.ports import Clock, Disk, Rng
+from durakv.world.ports import Buggify, Clock, Disk, Rng
 from durakv.world.real_clock import RealClock
 from durakv.world.real_disk import RealDisk
 from durakv.world.real_rng import RealRng
@@ -36,6 +36,7 @@ def open_directory(
     settings: Settings,
     fatal: Callable[[OSError], None],
     on_level: Callable[[str], None],
+    buggify: Buggify | None = None,
 ) -> Store[Entry]:
     """The opened store of ``settings.dir``, created when that is allowed. Raises StorageError, OSError."""
     directory = str(settings.dir)
@@ -51,7 +52,7 @@ def open_directory(
         cluster_id,
         node_id,
         known_member=fresh and not alone and not settings.join,
-        log=LogOptions(sync=str(settings.appendfsync), stamp=stamp),
+        log=_log_options(settings, buggify),
         segment_bytes=int(settings.segment_size),
         min_free_bytes=int(settings.min_free),
         reserve_bytes=int(settings.reserve_size),
@@ -69,6 +70,16 @@ def open_directory(
             f"{directory}: was never fully bootstrapped; remove it and run 'durakv cluster up' again, or add --join yes"
         )
     return store
+
+
+def _log_options(settings: Settings, buggify: Buggify | None) -> LogOptions:
+    options = LogOptions(sync=str(settings.appendfsync), stamp=stamp)
+    if buggify is not None:
+        if buggify("one-entry-written-at-once"):
+            options.batch_bytes_max = 1
+        if buggify("entries-read-from-disk"):
+            options.cache_bytes = 0
+    return options
 
 
 def write_bootstrap(store: Store[Entry], voters: list[int], book: dict[int, addresses.Address]) -> None:

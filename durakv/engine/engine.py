@@ -15,9 +15,9 @@ from durakv.commands.context import LocalContext
 from durakv.commands.services import GroupView
 from durakv.commands.session import Session
 from durakv.commands.spec import FLAGS
-from durakv.engine import failure, pause, routing, wait
+from durakv.engine import failure, parking, pause, routing, wait
 from durakv.engine.apply import Applier, Outcome
-from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_TICK, ITEM_UNPARK, Batch, Item
+from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_TICK, Batch, Item
 from durakv.engine.blocking import Origin, Waiter
 from durakv.engine.consensus import Committed, Consensus, Dropped, Forwarder
 from durakv.engine.entry import encode_batch
@@ -160,7 +160,7 @@ class Engine(Outcome):
         self.instruments.monitors.forget(s)
         origin: Origin = (s.origin_node, s.uid)
         self.by_origin.pop(origin, None)
-        self.cancel_park_timer(origin)
+        parking.disarm(self, origin)
         if self.leading:
             # Pending: a WATCH or a blocking request of this session may be on its way through the log.
             if s.watched or s.blocked or s.pending:
@@ -425,7 +425,7 @@ class Engine(Outcome):
         """See Outcome."""
         if not session.closing:
             if waiter.deadline_ms:
-                self._arm_park_timer(waiter)
+                parking.arm(self, waiter)
         else:
             self.internal(Item(ITEM_DROP, None, None, [], 0, session.origin_node, session.uid))
 
@@ -433,7 +433,7 @@ class Engine(Outcome):
         """See Outcome."""
         if not self.leading:
             return
-        self.cancel_park_timer(origin)
+        parking.disarm(self, origin)
         s = self.by_origin.get(origin)
         if s is not None and s.pending:
             self.reply(s, reply)
@@ -523,25 +523,6 @@ class Engine(Outcome):
         """See failure.forward_lost."""
         failure.forward_lost(self, s, maybe_logged=maybe_logged)
 
-    # -- timers ------------------------------------------------------------------------------------------------------
-
-    def _arm_park_timer(self, waiter: Waiter) -> None:
-        origin = waiter.origin
-        delay_ms = max(0, waiter.deadline_ms - self.clock.wall_ms())
-
-        def expire() -> None:
-            self.park_timers.pop(origin, None)
-            self.internal(Item(ITEM_UNPARK, None, None, [b"timeout"], 0, origin[0], origin[1]))
-
-        self.park_timers[origin] = self.clock.call_later(delay_ms, expire)
-
-    def cancel_park_timer(self, origin: Origin) -> None:
-        """Forget the deadline of a parked request."""
-        if self.park_timers:
-            timer = self.park_timers.pop(origin, None)
-            if timer is not None:
-                timer.cancel()
-
     # -- Services ------------------------------------------------------------------------------------------------------
 
     def group(self) -> GroupView:
@@ -592,10 +573,5 @@ class Engine(Outcome):
         wait.check(self)
 
     def unblock_client(self, session: Session, *, error: bool) -> bool:
-        """CLIENT UNBLOCK: end a parked request as by timeout or with an error; False when it is not parked."""
-        origin: Origin = (session.origin_node, session.uid)
-        if not session.blocked or origin not in self.applier.sessions.waiters or not self.leading:
-            return False
-        reason = b"UNBLOCKED client unblocked via CLIENT UNBLOCK" if error else b"timeout"
-        self.internal(Item(ITEM_UNPARK, None, None, [reason], 0, origin[0], origin[1]))
-        return True
+        """See parking.unblock."""
+        return parking.unblock(self, session, error=error)

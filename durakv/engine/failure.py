@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from durakv.engine import wait
+from durakv.engine import parking, wait
 from durakv.engine.batch import ITEM_DROP, ITEM_TICK, Batch, Item
 from durakv.resp.encoder import encode
 from durakv.resp.errors import CommandError
@@ -61,7 +61,7 @@ def demoted(engine: Engine) -> None:
         if s not in unknown:
             answer_all(engine, s, LOST)
     for origin in list(engine.park_timers):
-        engine.cancel_park_timer(origin)
+        parking.disarm(engine, origin)
     for s in list(engine.by_origin.values()):
         if s.blocked and s.pending:
             answer_all(engine, s, UNKNOWN_DEMOTED if in_flight else UNBLOCKED)

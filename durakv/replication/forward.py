@@ -27,6 +27,7 @@ from durakv.resp.types import NULL_ARRAY
 
 if TYPE_CHECKING:
     from durakv.engine.engine import Engine
+    from durakv.world.ports import Buggify
 
 _REQUEST: Final = Struct("<QIIHBBI")
 _REPLY: Final = Struct("<QIBI")
@@ -108,6 +109,7 @@ class ForwardHub:
         self.replies: dict[int, list[bytes]] = {}
         self.reader = hiredis.Reader()
         self.forwarded = 0
+        self.buggify: Buggify | None = None
 
     # -- home node -------------------------------------------------------------------------------------------------
 
@@ -154,7 +156,7 @@ class ForwardHub:
     def _queue(self, request: bytes) -> None:
         self.requests.append(request)
         self.requests_bytes += len(request)
-        if self.requests_bytes > _FRAME_BYTES_SOFT:
+        if self.requests_bytes > _FRAME_BYTES_SOFT or (self.buggify is not None and self.buggify("one-request-frames")):
             self._flush_requests()
 
     def lost(self, node_id: int) -> None:

@@ -25,7 +25,7 @@ class Gathering:
         self.since_ns = 0
 
     def observe(self, outstanding: int) -> None:
-        """An entry committed while ``outstanding`` requests, its own included, were out: rises at once, decays slowly."""
+        """``outstanding`` requests, its own included, were out when an entry committed: rises at once, falls slowly."""
         if outstanding >= self.expected:
             self.expected = outstanding
         else:

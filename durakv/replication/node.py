@@ -12,11 +12,12 @@ from struct import error as StructError
 from typing import TYPE_CHECKING, Final
 
 import raft
-from durakv.commands.services import GroupView, Member
+from durakv.commands.services import GroupView
 from durakv.engine.consensus import Dropped
 from durakv.replication import addresses
 from durakv.replication.gather import GATHER_MS, Gathering
 from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, LANE_BULK, LANE_CONTROL, Transport
+from durakv.replication.view import group_view
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK
 from durakv.storage.hardstate import HardState, HardStateFile
@@ -24,7 +25,7 @@ from durakv.storage.log import SYNC_ALWAYS, Log
 from raft.codec import decode, encode
 from raft.core import Raft
 from raft.errors import NotLeader, Overloaded, ProposalDropped, Transferring
-from raft.messages import Append, Message, Snapshot
+from raft.messages import Append, AppendResp, Message, Snapshot
 from raft.ready import Ready
 from raft.types import ConfChange, Entry, Membership, Role
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from durakv.engine.batch import Batch
     from durakv.engine.engine import Engine
     from durakv.replication.forward import ForwardHub
-    from durakv.world.ports import Clock
+    from durakv.world.ports import Buggify, Clock
 
 # A learner within this many entries of the leader is promoted: it will catch up within a heartbeat.
 _PROMOTE_LAG_ENTRIES: Final = 64
@@ -112,6 +113,7 @@ class GroupNode:
         self.on_fatal: Callable[[str], None] | None = None
         # Measures free space; set by the owner of the store.
         self.check_disk: Callable[[], None] = _nothing
+        self.buggify: Buggify | None = None
 
     def follow_appendfsync(self) -> None:
         """Take over a changed appendfsync. Raises ValueError in a group, which always syncs."""
@@ -136,6 +138,8 @@ class GroupNode:
 
     def propose(self, data: bytes) -> tuple[int, int]:
         """See Consensus."""
+        if self.buggify is not None and self.buggify("refuse-proposal"):
+            raise Dropped("THROTTLED too many uncommitted bytes; nothing was logged, try again")
         try:
             return self.core.propose(data), self.core.term
         except NotLeader:
@@ -292,6 +296,8 @@ class GroupNode:
 
     def _tick(self) -> None:
         self.clock.call_later(self.tick_ms, self._tick)
+        if self.buggify is not None and self.buggify("early-election"):
+            self.core.campaign()
         self.core.tick(self.clock.monotonic_ns())
         self._refresh_refusals()
         self.pump()
@@ -308,7 +314,8 @@ class GroupNode:
         while core.has_ready():
             self._handle(core.ready())
             rounds += 1
-            if rounds >= _APPLY_ROUNDS_PER_TURN and core.has_ready():
+            tired = rounds >= _APPLY_ROUNDS_PER_TURN or (self.buggify is not None and self.buggify("yield"))
+            if tired and core.has_ready():
                 self.engine.schedule()
                 break
         self.pumping = False
@@ -385,9 +392,19 @@ class GroupNode:
             if message.to == self.node_id:
                 self.core.step(message, self.clock.monotonic_ns())
                 continue
+            if self.buggify is not None and self._loses(message):
+                continue
             lane = LANE_BULK if isinstance(message, (Append, Snapshot)) else LANE_CONTROL
             if not self.transport.send(message.to, lane, KIND_RAFT, encode(message)) and lane == LANE_BULK:
                 self.core.report_unreachable(message.to)
+
+    def _loses(self, message: Message) -> bool:
+        """Whether chance has it that the message is never sent, as the network may lose it."""
+        assert self.buggify is not None
+        if isinstance(message, Append):
+            # A group whose new leader cannot bring its first entry across must still commit nothing by counting.
+            return message.prev_index < self.own_start <= self.core.log.last and self.buggify("hold-noop")
+        return isinstance(message, AppendResp) and self.buggify("drop-ack")
 
     def _persist(self, rd: Ready) -> None:
         after = rd.after_persist
@@ -575,43 +592,6 @@ class GroupNode:
         loading = self.engine.applier.applied < min(self.boot_last_index, core.log.commit) and behind > 16
         self.engine.update_refusals(loading, False)
 
-    # -- views --------------------------------------------------------------------------------------------------------
-
     def view(self) -> GroupView:
         """See Consensus."""
-        core = self.core
-        out = GroupView()
-        out.cluster_id = self.transport.cluster_id.hex()
-        out.node_id = self.node_id
-        membership = core.membership
-        if self.leading:
-            out.role = "leader"
-        elif self.node_id in membership.learners:
-            out.role = "learner"
-        elif core.role == Role.FOLLOWER:
-            out.role = "follower"
-        else:
-            out.role = "candidate"
-        out.term = core.term
-        out.leader_id = self.leader_id
-        out.commit_index = core.log.commit
-        out.last_index = core.log.last
-        out.durable_index = self.log.durable_index()
-        stats = self.log.lane.stats
-        out.fsync_p99_us = stats.percentile_us(99)
-        out.log_bytes = stats.bytes_written
-        match = {peer.node: peer.match for peer in core.status().peers} if self.leading else {}
-        for node_id in membership.members():
-            address = self.book.get(node_id)
-            if address is None:
-                continue
-            member = Member(
-                node_id, address.host, address.client_port, address.peer_port, learner=node_id in membership.learners
-            )
-            member.connected = node_id == self.node_id or self.transport.connected(node_id)
-            member.match_index = member.stable_index = match.get(node_id, 0)
-            if node_id == self.node_id:
-                member.match_index = out.last_index
-                member.stable_index = out.durable_index
-            out.members.append(member)
-        return out
+        return group_view(self)

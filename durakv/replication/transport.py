@@ -14,7 +14,7 @@ from struct import error as StructError
 from typing import Final
 
 from durakv.storage.record import crc
-from durakv.world.ports import Clock, Listener, Network, Stream
+from durakv.world.ports import Buggify, Clock, Listener, Network, Stream
 
 KIND_HELLO: Final = 0
 KIND_RAFT: Final = 1
@@ -212,6 +212,7 @@ class Transport:
         self.addresses_known = False
         self.sent = 0
         self.sent_bytes = 0
+        self.buggify: Buggify | None = None
 
     def listen(self, host: str, port: int) -> None:
         """Accept peers. Raises OSError."""
@@ -254,6 +255,9 @@ class Transport:
             return False
         stream = lanes[lane].stream
         if stream is None or stream.write_buffer_bytes() > QUEUE_BYTES_MAX:
+            return False
+        if self.buggify is not None and self.buggify("reconnect"):
+            stream.abort()
             return False
         data = frame(kind, payload)
         self.sent += 1

@@ -143,6 +143,11 @@ class Listener(Protocol):
     def close(self) -> None: ...
 
 
+# Asked at places where a node may act unusually but never wrongly, by the place's name: whether to do so now. Only the
+# simulator's world has one; in any other it is None, and nothing unusual happens.
+Buggify = Callable[[str], bool]
+
+
 class Network(Protocol):
     """Listening and dialling. ``tls`` names a context the world built from settings; None is plain TCP."""
 

@@ -1,0 +1,54 @@
+"""What a node tells operators of its group: role, positions in the log, and the members as it sees them.
+
+Rule: reads only. The leader alone knows how far the others are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durakv.commands.services import GroupView, Member
+from raft.types import Role
+
+if TYPE_CHECKING:
+    from durakv.replication.node import GroupNode
+
+
+def group_view(node: GroupNode) -> GroupView:
+    """The picture of this moment."""
+    core = node.core
+    out = GroupView()
+    out.cluster_id = node.transport.cluster_id.hex()
+    out.node_id = node.node_id
+    membership = core.membership
+    if node.leading:
+        out.role = "leader"
+    elif node.node_id in membership.learners:
+        out.role = "learner"
+    elif core.role == Role.FOLLOWER:
+        out.role = "follower"
+    else:
+        out.role = "candidate"
+    out.term = core.term
+    out.leader_id = node.leader_id
+    out.commit_index = core.log.commit
+    out.last_index = core.log.last
+    out.durable_index = node.log.durable_index()
+    stats = node.log.lane.stats
+    out.fsync_p99_us = stats.percentile_us(99)
+    out.log_bytes = stats.bytes_written
+    match = {peer.node: peer.match for peer in core.status().peers} if node.leading else {}
+    for node_id in membership.members():
+        address = node.book.get(node_id)
+        if address is None:
+            continue
+        member = Member(
+            node_id, address.host, address.client_port, address.peer_port, learner=node_id in membership.learners
+        )
+        member.connected = node_id == node.node_id or node.transport.connected(node_id)
+        member.match_index = member.stable_index = match.get(node_id, 0)
+        if node_id == node.node_id:
+            member.match_index = out.last_index
+            member.stable_index = out.durable_index
+        out.members.append(member)
+    return out
