@@ -69,6 +69,14 @@ def open_directory(
         raise StorageError(
             f"{directory}: was never fully bootstrapped; remove it and run 'durakv cluster up' again, or add --join yes"
         )
+    last_term, term = store.log.term(store.log.last_index()), store.hard.current.term
+    if last_term > term:
+        # A term is on disk before its entries are: what was read is an older state than what was once promised.
+        raise StorageError(
+            f"{store.hard.path}: says term {term}, but the log has entries of term {last_term}, so this node's newest "
+            "vote is lost: remove the member and add it again under a new node id, or on a single node run 'durakv-cli "
+            "recover hardstate'"
+        )
     return store
 
 
@@ -86,9 +94,11 @@ def write_bootstrap(store: Store[Entry], voters: list[int], book: dict[int, addr
     """Give a new directory its first entry and hard state, synced before this returns."""
     hard, entry = raft.bootstrap(Membership(voters=voters, context=addresses.encode(book)))
     store.log.set_sync("always")
-    if not store.log.append_inline([entry]):
+    # As ever after: a term is durable before an entry of it is.
+    error = store.hard.write_inline(store.hard.current.voted(hard.term, hard.vote, 0, 0))
+    if error is None and not store.log.append_inline([entry]):
         raise OSError("the first log entry could not be written; check the disk")
-    error = store.hard.write_inline(store.hard.current.voted(hard.term, hard.vote, 1, 1))
+    error = error or store.hard.write_inline(store.hard.current.voted(hard.term, hard.vote, 1, 1))
     if error is not None:
         raise error
 

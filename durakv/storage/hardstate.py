@@ -217,13 +217,19 @@ class HardStateFile:
         """Make ``state`` durable after everything already on the lane, then ``done(error)`` (H3).
 
         Entries appended before may still wait in the log's memory and go to the disk after this. Write the hard state
-        first, then append, and let no message leave before both have called back.
+        first, then append, and let no message leave before both have called back. A new vote goes to the other slot as
+        well, after ``done``: from then on damage to one slot cannot bring an older vote back.
         """
+        voted = (state.term, state.voted_for) != (self.current.term, self.current.voted_for)
         self._lane.submit(self._advance(state), done)
+        if voted:
+            self._lane.submit(self._advance(state), _heard_elsewhere)
 
     def write_inline(self, state: HardState) -> OSError | None:
         """As ``write``, on the calling thread; the lane must be idle."""
-        return self._lane.run_inline(self._advance(state))
+        voted = (state.term, state.voted_for) != (self.current.term, self.current.voted_for)
+        error = self._lane.run_inline(self._advance(state))
+        return self._lane.run_inline(self._advance(state)) if voted and error is None else error
 
     def close(self) -> None:
         """Close the file; call when the lane is idle."""
@@ -244,3 +250,7 @@ class HardStateFile:
     def _put(self, image: bytes, offset: int) -> None:
         write_all(self._lane, self.path, self._file.pwrite, image, offset)
         sync_timed(self._lane, self._file.fdatasync, self.path)
+
+
+def _heard_elsewhere(error: OSError | None) -> None:
+    """The lane itself reports a failed job to the owner; nobody waits for the second copy."""

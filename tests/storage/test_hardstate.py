@@ -136,7 +136,7 @@ def test_one_bad_slot_is_survived() -> None:
     hard.write(hard.current.voted(4, 5), lambda _: None)
     disk.run_all()
     disk.names[PATH].data[100] ^= 1
-    assert reload(disk).term == 3
+    assert reload(disk).term == 4
 
 
 def test_rules_h1_and_h2() -> None:
@@ -160,3 +160,20 @@ def test_foreign_cluster() -> None:
     disk, _, _ = fresh()
     with pytest.raises(IdentityError, match="belongs to cluster"):
         HardStateFile.load(Lane(disk, SimClock(), lambda _: None), PATH, bytes(16))
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("place", [0, 1])
+def test_damage_to_one_slot_brings_no_older_vote_back(inline: bool, place: int) -> None:
+    disk, _, hard = fresh()
+    vote = hard.current.voted(3, 2, 0, 0)
+    if inline:
+        assert hard.write_inline(vote) is None
+    else:
+        hard.write(vote, lambda error: None)
+        while disk.jobs:
+            disk.run_one()
+    rotten = disk.after_crash("none")
+    rotten.names[PATH].data[place * 4096 + 20] ^= 4
+    state = reload(rotten)
+    assert (state.term, state.voted_for) == (3, 2)
