@@ -126,8 +126,7 @@ class ForwardHub:
         for argv in commands:
             put_array(body, argv)
         kind = TYPE_EXEC_WATCHED if watching else TYPE_EXEC
-        self._request(session, session.db, kind, b"".join(body), True)
-        self.outstanding[session.uid].exec_db = db
+        self._request(session, session.db, kind, b"".join(body), True, exec_db=db)
 
     def drop(self, session: Session) -> None:
         """See Forwarder."""
@@ -142,7 +141,9 @@ class ForwardHub:
         for node_id in self.transport.lanes:
             self.transport.send(node_id, LANE_BULK, KIND_PUBLISH, payload)
 
-    def _request(self, s: Session, db: int, kind: int, body: bytes, is_write: bool) -> None:
+    def _request(
+        self, s: Session, db: int, kind: int, body: bytes, is_write: bool, *, exec_db: int = -1
+    ) -> None:  # fmt: skip
         out = self.outstanding.get(s.uid)
         if out is None:
             self.epochs += 1
@@ -150,6 +151,9 @@ class ForwardHub:
             self.outstanding[s.uid] = out
         out.requests += 1
         out.writes += is_write
+        if exec_db >= 0:
+            # Before anything is sent: when the link turns out to be broken, nothing is outstanding afterwards.
+            out.exec_db = exec_db
         self.forwarded += 1
         self._queue(_REQUEST.pack(s.uid, out.epoch, out.requests, db, s.protocol, kind, len(body)) + body)
 

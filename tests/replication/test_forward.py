@@ -120,6 +120,18 @@ def test_each_request_is_sent_once_and_a_link_lost_with_a_write_is_unknown() -> 
     assert a.session.pending == b.session.pending == 0
 
 
+def test_a_transaction_that_meets_a_broken_link_at_once_is_answered_once() -> None:
+    pair = Pair()
+    a = pair.client()
+    a.send("MULTI", [b"SET", b"k", bytes(2 << 20)], "SELECT 3")
+    assert a.got() == [b"OK", b"QUEUED", b"QUEUED"]
+    pair.wires[0].up = False
+    # Too large to wait for the end of the turn: the link's state shows while EXEC still runs.
+    a.send("EXEC")
+    assert kinds(a.got()) == ["UNKNOWN"]
+    assert (a.closed, a.session.pending) == (True, 0)
+
+
 def test_late_replies_of_a_lost_time_are_dropped() -> None:
     pair = Pair()
     a = pair.client()
