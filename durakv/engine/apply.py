@@ -241,24 +241,29 @@ class Applier:
             steps.clear()
         mark = len(self.ks.changed)
         events_mark = len(self.wctx.events)
+        expired_mark = len(self.ks.expired_now)
         try:
             return row.fn(self.wctx, argv)
         except CommandError as e:
             # An error means "no effect": handlers check before they change, this is the net under them.
-            self._undo(mark, events_mark)
+            self._undo(mark, events_mark, expired_mark)
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
         except Exception as defect:  # noqa: BLE001 - a handler bug undoes its unit, it does not stop a group
-            self._undo(mark, events_mark)
+            self._undo(mark, events_mark, expired_mark)
             self._count_internal(row, defect)
             return CommandError(INTERNAL)
 
-    def _undo(self, mark: int, events_mark: int) -> None:
+    def _undo(self, mark: int, events_mark: int, expired_mark: int) -> None:
         if steps:
             roll_back()
-        del self.ks.changed[mark:]
+        ks = self.ks
+        del ks.changed[mark:]
         del self.wctx.events[events_mark:]
+        # The keys are back with their deadlines passed; whoever looks next reports them.
+        ks.expired_keys -= len(ks.expired_now) - expired_mark
+        del ks.expired_now[expired_mark:]
 
     def _count_internal(self, row: Row, error: Exception) -> None:
         self.internal_errors += 1

@@ -36,6 +36,12 @@ def break_halfway(ctx: WriteContext, argv: list[bytes]) -> object:
     raise KeyError("a defect")
 
 
+@CRASHERS.write("BREAKAFTER", arity=2, since="1.0.0", summary="Fails after a look.", keys="RW|UPDATE@i1+r0/1/0")
+def break_after(ctx: WriteContext, argv: list[bytes]) -> object:
+    ctx.db.get(argv[1])
+    raise KeyError("a defect")
+
+
 @CRASHERS.read("BREAKREAD", arity=2, since="1.0.0", summary="Fails.", keys="RO|ACCESS@i1+r0/1/0")
 def break_read(ctx: ReadContext, argv: list[bytes]) -> object:
     raise KeyError("a defect")
