@@ -74,6 +74,8 @@ class Services(Protocol):
     acl: Acl
     pubsub: PubSub
     clients: dict[int, Session]
+    # The command runs inside EXEC: it must not wait, and its session goes on only when the whole transaction has.
+    in_transaction: bool
 
     def group(self) -> GroupView: ...
 

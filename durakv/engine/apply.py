@@ -44,6 +44,10 @@ _NO_KEYS: Final[list[bytes]] = []
 _WAKE_ROUNDS_MAX: Final = 10_000
 
 
+def _nobody(session: Session) -> None:
+    """No session has messages of its own."""
+
+
 class UnknownFormat(Exception):
     """An entry was written by a newer version; this node must stop applying rather than guess."""
 
@@ -89,6 +93,8 @@ class Applier:
         self.internal_errors = 0
         # Called with (db, event, key) lists after each unit when somebody listens.
         self.publish_events: Callable[[list[tuple[int, bytes, bytes]]], None] | None = None
+        # A transaction is answered: send what it published to its own session.
+        self.show_late: Callable[[Session], None] = _nobody
 
     # -- entries ---------------------------------------------------------------------------------------------------
 
@@ -295,6 +301,8 @@ class Applier:
         parts = item.parts
         assert session is not None and parts is not None
         self.outcome.reply(session, self._exec(parts, item.watch, (item.node, item.uid), session))
+        if session.late:
+            self.show_late(session)
 
     def _exec_payload(self, head: list[bytes], db: int, origin: Origin) -> int:
         count = int(head[1])

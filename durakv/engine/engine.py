@@ -71,7 +71,8 @@ class Engine(Outcome):
         # Distinguishes this run's sessions from those an earlier run of the node left in the log.
         self.boot = (rng.bits64() & 0x3FFFFFFF) << 32
         self.applier = Applier(ks, table, self)
-        self.applier.publish_events = self._publish_events
+        self.applier.publish_events = self.pubsub.keyspace_events
+        self.applier.show_late = self.pubsub.show_late
         self.gate = Gate(self)
         self.upkeep = Upkeep(self)
         self.batch = Batch()
@@ -457,9 +458,6 @@ class Engine(Outcome):
         """Take over notify-keyspace-events."""
         self.pubsub.set_notify(self.settings.notify_keyspace_events)
         self.applier.wctx.notify_mask = self.pubsub.notify_mask
-
-    def _publish_events(self, events: list[tuple[int, bytes, bytes]]) -> None:
-        self.pubsub.keyspace_events(events)
 
     # -- local commands ----------------------------------------------------------------------------------------------
 

@@ -70,6 +70,15 @@ class Push:
         self.items = items
 
 
+class Pushes:
+    """Several pushes in a row, the confirmations of one SUBSCRIBE; inside EXEC they stand where one reply would."""
+
+    __slots__ = ("pushes",)
+
+    def __init__(self, pushes: list[Push]) -> None:
+        self.pushes = pushes
+
+
 class Verbatim:
     """A bulk string under RESP2, ``=`` with a three-letter format under RESP3."""
 

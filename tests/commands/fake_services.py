@@ -136,6 +136,7 @@ class FakeNode:
 
     def __init__(self, table: Table | None = None):
         self.calls: list[tuple] = []
+        self.in_transaction = False
         self.settings = Settings()
         self.table = table or build()
         self.clock: Any = FakeClock()

@@ -17,7 +17,7 @@ from durakv.commands.spec import Commands, Declaration
 from durakv.commands.table import Table, build_table
 from durakv.config.settings import Settings
 from durakv.engine.apply import Applier, Outcome
-from durakv.engine.batch import Batch
+from durakv.engine.batch import Batch, Part
 from durakv.engine.consensus import Dropped
 from durakv.engine.engine import Engine
 from durakv.keyspace.digest import digest
@@ -218,7 +218,7 @@ class FakeForwarder:
     def forward(self, session: Session, argv: list[bytes]) -> None:
         self.sent.append((session, argv))
 
-    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool, db: int) -> None:
+    def forward_exec(self, session: Session, commands: list[list[bytes]], parts: list[Part], *, watching: bool) -> None:
         self.transactions.append((session, commands, watching))
 
     def drop(self, session: Session) -> None:

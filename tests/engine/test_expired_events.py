@@ -19,7 +19,9 @@ def told(listener: Client) -> list[object]:
     return [message[2] for message in listener.got() if isinstance(message, list) and message[0] == b"message"]
 
 
-@pytest.mark.parametrize("failing", ["SINTERSTORE d gone text", "BREAKAFTER gone", "MULTI;SINTERSTORE d gone text;EXEC"])
+@pytest.mark.parametrize(
+    "failing", ["SINTERSTORE d gone text", "BREAKAFTER gone", "MULTI;SINTERSTORE d gone text;EXEC"]
+)
 def test_an_undone_unit_tells_of_no_expiry(failing: str) -> None:
     rig = Rig(table=table_with_crashers())
     listener = listening(rig)
