@@ -214,7 +214,7 @@ class Applier:
         reply = self._call(row, argv)
         if type(reply) is Parked:
             deadline = self.ks.now_ms + reply.timeout_ms if reply.timeout_ms else 0
-            self.sessions.park(Waiter(origin, row, argv, db, reply.keys, deadline, reply.on_timeout))
+            self.sessions.park(Waiter(origin, row, argv, db, reply.keys, reply.kind, deadline, reply.on_timeout))
             self.ks.listening = True
         self._after_unit()
         return reply
@@ -437,23 +437,26 @@ class Applier:
                 if who is None:
                     continue
                 for origin in list(who):
-                    if self._serve(origin):
+                    if self._serve(origin, dbkey[1]):
                         again.extend(self._note_changes())
             ready = again
             rounds += 1
             assert rounds < _WAKE_ROUNDS_MAX, "parked requests keep waking each other"
 
-    def _serve(self, origin: Origin) -> bool:
+    def _serve(self, origin: Origin, key: bytes) -> bool:
+        """Run a parked request again because ``key`` changed; whatever it answers then, errors too, ends its wait."""
         waiter = self.sessions.waiters.get(origin)
         if waiter is None:
             return False
         ctx = self.wctx
         ctx.db = self.ks.dbs[waiter.db]
+        # A key of another type does not wake a list or sorted-set reader; it goes on waiting.
+        if type(ctx.db.get(key)) is not waiter.wakes:
+            return False
         self.ordinal += 1
         ctx.draws = self.ordinal << 20
         reply = self._call(waiter.row, waiter.argv)
-        # A key of another type does not wake a list or sorted-set reader; it goes on waiting.
-        if type(reply) is Parked or (isinstance(reply, CommandError) and reply.text.startswith("WRONGTYPE")):
+        if type(reply) is Parked:
             return False
         self.sessions.unpark(origin)
         self.outcome.woken(origin, reply)
