@@ -92,7 +92,7 @@ def build(
         world.network, clock, identity.cluster_id, identity.node_id,
         lambda from_id, kind, payload: (
             node.on_raft_frame(from_id, payload) if kind == KIND_RAFT
-            else node.removed_by(from_id) if kind == KIND_REMOVED
+            else node.removed_by(payload) if kind == KIND_REMOVED
             else hub.on_frame(from_id, kind, payload)
         ),
         lambda peer: node.on_peer_down(peer),  # noqa: PLW0108 - node does not exist yet
@@ -122,7 +122,13 @@ def build(
     settings.watch("appendfsync", lambda _: node.follow_appendfsync())
 
     def removed() -> None:
-        observer.event(Notice("removed", "this node is no longer a member; it stops"))
+        observer.event(
+            Notice(
+                "removed",
+                "this node is no longer a member of its group and stops; to have it back, give it an empty directory "
+                "and add it under a new node id",
+            )
+        )
         on_exit(0)
 
     node.on_removed = removed

@@ -15,7 +15,7 @@ import raft
 from durakv.commands.services import GroupView, Member
 from durakv.engine.consensus import Dropped
 from durakv.replication import addresses
-from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, LANE_BULK, LANE_CONTROL, Transport
+from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, LANE_BULK, LANE_CONTROL, REMOVED, Transport
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK
 from durakv.storage.hardstate import HardState, HardStateFile
@@ -440,10 +440,21 @@ class GroupNode:
             peers.setdefault(n, (a.host, a.peer_port))
         self.transport.set_peers(peers)
 
-    def removed_by(self, from_id: int) -> None:
-        """A member says that this node's removal is committed."""
-        del from_id
-        self._leave()
+    def _tell_strangers(self) -> None:
+        """Nodes that were down while they were removed dial the group they remember. Only a leader can be sure."""
+        core = self.core
+        if self.leading and max(core.conf_index, core.noop_index) <= core.log.commit:
+            self.transport.answer_strangers(core.membership.members(), REMOVED.pack(core.conf_index))
+
+    def removed_by(self, payload: bytes) -> None:
+        """A member says that this node's removal is committed. Raises struct.error.
+
+        Believed unless this node knows a later membership that counts it in: the sender may lag behind.
+        """
+        (index,) = REMOVED.unpack(payload)
+        members = self.core.membership.members()
+        if members and (index > self.core.conf_index or self.node_id not in members):
+            self._leave()
 
     def _leave(self) -> None:
         if not self.removed:
@@ -457,7 +468,7 @@ class GroupNode:
         for node_id in list(self.leaving):
             del self.leaving[node_id]
             if node_id not in members:
-                self.transport.send(node_id, LANE_CONTROL, KIND_REMOVED, b"")
+                self.transport.send(node_id, LANE_CONTROL, KIND_REMOVED, REMOVED.pack(self.core.conf_index))
         self._dial_peers()
         if members and self.node_id not in members and self.core.log.commit >= self.boot_last_index:
             self._leave()
@@ -509,6 +520,7 @@ class GroupNode:
             return
         self.clock.call_later(_HINT_MS, self._hint_timer)
         self.check_disk()
+        self._tell_strangers()
         syncs, stats = self.log.lane.stats, self.engine.stats
         stats.fsyncs, stats.fsync_us, stats.fsync_max_us = syncs.syncs, syncs.total_us, syncs.max_us
         current = self.hardstate.current
