@@ -19,7 +19,7 @@ from durakv.observe.stats import Stats
 from durakv.replication import addresses
 from durakv.replication.forward import ForwardHub
 from durakv.replication.node import GroupNode
-from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, Transport
+from durakv.replication.transport import KIND_HANDOVER, KIND_RAFT, KIND_REMOVED, Transport
 from durakv.server.listener import ClientListener, explained
 from durakv.storage.store import Store
 from durakv.world.ports import Clock, Disk, Network, Rng
@@ -93,6 +93,7 @@ def build(
         lambda from_id, kind, payload: (
             node.on_raft_frame(from_id, payload) if kind == KIND_RAFT
             else node.removed_by(payload) if kind == KIND_REMOVED
+            else node.handover.on_frame(from_id, payload) if kind == KIND_HANDOVER
             else hub.on_frame(from_id, kind, payload)
         ),
         lambda peer: node.on_peer_down(peer),  # noqa: PLW0108 - node does not exist yet

@@ -64,8 +64,11 @@ class Consensus(Protocol):
 
     def view(self) -> GroupView: ...
 
-    def transfer(self, node_id: int) -> None:
-        """Begin to hand leadership over (0: to the most caught-up voter). Raises CommandError."""
+    def transfer(self, node_id: int, *, force: bool) -> None:
+        """Begin to hand leadership over (0: to the most caught-up voter). Raises CommandError.
+
+        On a follower only to itself: it asks its leader. ``force``: without a leader it starts an election.
+        """
 
     def change(self, session: Session, verb: str, node_id: int, address: str) -> None:
         """Propose a membership change; answers the session. Raises CommandError."""

@@ -562,9 +562,9 @@ class Engine(Outcome):
         """See Services."""
         self.consensus.stop(transfer=transfer, now=now)
 
-    def transfer_leadership(self, node_id: int) -> None:
+    def transfer_leadership(self, node_id: int, *, force: bool = False) -> None:
         """See Services."""
-        self.consensus.transfer(node_id)
+        self.consensus.transfer(node_id, force=force)
 
     def change_members(self, session: Session, verb: str, node_id: int, address: str) -> None:
         """See Services."""

@@ -24,6 +24,8 @@ KIND_REPLY: Final = 3
 KIND_PUBLISH: Final = 4
 # "The removal of your node is committed", to the node removed, with the index of the membership that leaves it out.
 KIND_REMOVED: Final = 5
+# See handover.py.
+KIND_HANDOVER: Final = 6
 
 LANE_CONTROL: Final = 0
 LANE_BULK: Final = 1
