@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ pytestmark = [
 
 def seconds_to_probe(client: redis.Redis, port: int) -> float | None:
     """Until the server's end of the client's connection sends a keepalive probe; None when it never will."""
-    mine = int(client.client_info()["addr"].rpartition(":")[2])
+    mine = int(str(client.client_info()["addr"]).rpartition(":")[2])
+    # Until the last reply is acknowledged another timer of the socket runs.
+    time.sleep(0.3)
     for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         words = line.split()
         local, remote = (int(words[at].partition(":")[2], 16) for at in (1, 2))
