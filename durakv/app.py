@@ -19,7 +19,7 @@ from durakv.observe.stats import Stats
 from durakv.replication import addresses
 from durakv.replication.forward import ForwardHub
 from durakv.replication.node import GroupNode
-from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, Transport
+from durakv.replication.transport import KIND_HANDOVER, KIND_RAFT, KIND_REMOVED, Transport
 from durakv.server.listener import ClientListener, explained
 from durakv.storage.store import Store
 from durakv.world.ports import Buggify, Clock, Disk, Network, Rng
@@ -96,7 +96,8 @@ def build(
         world.network, clock, identity.cluster_id, identity.node_id,
         lambda from_id, kind, payload: (
             node.on_raft_frame(from_id, payload) if kind == KIND_RAFT
-            else node.removed_by(from_id) if kind == KIND_REMOVED
+            else node.removed_by(payload) if kind == KIND_REMOVED
+            else node.handover.on_frame(from_id, payload) if kind == KIND_HANDOVER
             else hub.on_frame(from_id, kind, payload)
         ),
         lambda peer: node.on_peer_down(peer),  # noqa: PLW0108 - node does not exist yet
@@ -126,7 +127,13 @@ def build(
     settings.watch("appendfsync", lambda _: node.follow_appendfsync())
 
     def removed() -> None:
-        observer.event(Notice("removed", "this node is no longer a member; it stops"))
+        observer.event(
+            Notice(
+                "removed",
+                "this node is no longer a member of its group and stops; to have it back, give it an empty directory "
+                "and add it under a new node id",
+            )
+        )
         on_exit(0)
 
     node.on_removed = removed

@@ -13,7 +13,7 @@ import raft
 from durakv.config.settings import Settings
 from durakv.engine.entry import stamp
 from durakv.replication import addresses
-from durakv.storage.errors import StorageError
+from durakv.storage.errors import DirectoryUnusable, StorageError
 from durakv.storage.log import LogOptions
 from durakv.storage.store import Store, StoreOptions, open_store
 from durakv.world.ports import Buggify, Clock, Disk, Rng
@@ -38,7 +38,22 @@ def open_directory(
     on_level: Callable[[str], None],
     buggify: Buggify | None = None,
 ) -> Store[Entry]:
-    """The opened store of ``settings.dir``, created when that is allowed. Raises StorageError, OSError."""
+    """The opened store of ``settings.dir``, created when that is allowed. Raises StorageError."""
+    try:
+        return _open_directory(disk, clock, rng, settings, fatal, on_level, buggify)
+    except OSError as error:
+        raise DirectoryUnusable(str(settings.dir), error) from error
+
+
+def _open_directory(
+    disk: Disk,
+    clock: Clock,
+    rng: Rng,
+    settings: Settings,
+    fatal: Callable[[OSError], None],
+    on_level: Callable[[str], None],
+    buggify: Buggify | None,
+) -> Store[Entry]:
     directory = str(settings.dir)
     fresh = not disk.exists(f"{directory}/IDENTITY")
     cluster_id = bytes.fromhex(settings.cluster_id) if settings.cluster_id else None

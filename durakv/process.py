@@ -71,6 +71,7 @@ def run_server(argv: list[str]) -> int:
     disk = RealDisk(loop.call_soon_threadsafe)
     log = LineLog(settings, clock, settings.node_id, write_line)
     network = RealNetwork(loop, backlog=settings.tcp_backlog, keepalive_s=settings.tcp_keepalive)
+    settings.watch("tcp-keepalive", lambda _: network.set_keepalive(settings.tcp_keepalive))
     world = World(clock, RealRng(), disk, network, RealProcess())
     try:
         app = build(world, settings, log, stop)

@@ -26,6 +26,10 @@ LOG_DECIDES: Final = (
     "ERR membership and slots are decided by the group's log; use CLUSTER ADDNODE, CLUSTER REMOVENODE and CLUSTER "
     "TRANSFER"
 )
+NO_TAKEOVER: Final = (
+    "ERR TAKEOVER would lead without a majority's votes and could lose acknowledged writes; use CLUSTER FAILOVER, or "
+    "CLUSTER FAILOVER FORCE when no node leads"
+)
 NO_MIGRATION: Final = "ERR slots cannot move yet: this version has one group, which owns all slots"
 
 
@@ -207,13 +211,19 @@ def cluster_count_failure_reports(ctx: LocalContext, argv: Argv) -> Reply:
                 summary="Asks the leader to hand over to this node.",
                 flags="no_async_loading admin stale")  # fmt: skip
 def cluster_failover(ctx: LocalContext, argv: Argv) -> Reply:
-    """FORCE and TAKEOVER are accepted and change nothing: a hand-over never loses writes and needs a quorum."""
+    """The leader is asked; it hands over when this node has caught up. FORCE starts an election if no leader is known.
+
+    Source: cluster_legacy.c clusterCommandSpecial().
+    """
     nodes = Nodes(ctx)
     if len(argv) > 3 or (len(argv) == 3 and argv[2].upper() not in (b"FORCE", b"TAKEOVER")):
         raise CommandError(SYNTAX)
     if nodes.view.role == "leader":
         raise CommandError("ERR You should send CLUSTER FAILOVER to a replica")
-    ctx.node.transfer_leadership(nodes.view.node_id)
+    mode = argv[2].upper() if len(argv) == 3 else b""
+    if mode == b"TAKEOVER":
+        raise CommandError(NO_TAKEOVER)
+    ctx.node.transfer_leadership(nodes.view.node_id, force=mode == b"FORCE")
     return OK
 
 
@@ -373,7 +383,7 @@ def cluster_help(ctx: LocalContext, argv: Argv) -> Reply:
     return help_reply(argv, [
         ("ADDNODE <id> <host:port>", "Add a node as a learner; it becomes a voter once it has caught up."),
         ("COUNTKEYSINSLOT <slot>", "Number of keys in a slot of the selected database."),
-        ("FAILOVER", "Ask the leader to hand over to this node."),
+        ("FAILOVER [FORCE]", "Ask the leader to hand over to this node; FORCE: without a leader start an election."),
         ("FLUSHSLOT <slot> [ASYNC|SYNC]", "Delete all keys of a slot of the selected database."),
         ("GETKEYSINSLOT <slot> <count>", "Keys of a slot of the selected database."),
         ("INFO", "State of the cluster as this node sees it."),

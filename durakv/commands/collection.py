@@ -67,7 +67,8 @@ def parse_timeout(text: bytes, now_ms: int) -> int:
         raise CommandError(TIMEOUT_OUT_OF_RANGE)
     if timeout_ms <= -1.0:
         raise CommandError(TIMEOUT_NEGATIVE)
-    whole_ms = math.ceil(timeout_ms)
+    # Too small for a double is not nothing: it waits a millisecond, not for ever.
+    whole_ms = 1 if timeout_ms == 0.0 and number.significand > 0.0 else math.ceil(timeout_ms)
     if whole_ms > INT64_MAX - now_ms:
         raise CommandError(TIMEOUT_OUT_OF_RANGE)
     return whole_ms

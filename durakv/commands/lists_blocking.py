@@ -31,7 +31,8 @@ def _blocking_pop(ctx: WriteContext, argv: Argv, right: bool) -> Reply:
 def _blocking_move(ctx: WriteContext, argv: Argv, timeout_ms: int, from_right: bool, to_right: bool) -> Reply:
     item = move(ctx, argv, from_right, to_right)
     if item is None and ctx.can_block:
-        return Parked([argv[1]], timeout_ms, b"list", None)
+        # Not the null of LMOVE: after a timeout upstream answers for all lists alike.
+        return Parked([argv[1]], timeout_ms, b"list", NULL_ARRAY)
     return item
 
 

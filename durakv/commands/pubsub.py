@@ -1,7 +1,7 @@
 """SUBSCRIBE and PUBLISH in their three kinds: channels, patterns, shard channels.
 
-Rule: confirmations and messages are pushes written by engine/pubsub.py's objects; of several confirmations the last is
-the handler's reply, so that request order holds.
+Rule: confirmations are the handler's reply, so that request order holds and EXEC can give them their place; messages
+are pushes written by engine/pubsub.py.
 """
 
 from __future__ import annotations
@@ -13,19 +13,27 @@ from durakv.commands.context import LocalContext
 from durakv.commands.local_text import bad_subcommand, help_reply
 from durakv.commands.spec import Argv, Commands
 from durakv.resp.encoder import encode
-from durakv.resp.types import Push, Reply
+from durakv.resp.errors import CommandError
+from durakv.resp.types import NO_REPLY, Push, Pushes, Reply
 
 COMMANDS: Final[Commands] = Commands("pubsub")
 
 
 def _confirm(ctx: LocalContext, names: list[bytes], one: Callable[[bytes], Push]) -> Reply:
-    """Write all confirmations but the last, which is returned."""
+    """Change one subscription after the other and confirm each."""
+    return _sent(ctx, Pushes([one(name) for name in names]))
+
+
+def _sent(ctx: LocalContext, reply: Reply) -> Reply:
+    """CLIENT REPLY OFF and SKIP silence replies, not pushes. Source: pubsub.c addReplyPubsubSubscribed()."""
     s = ctx.session
-    for name in names[:-1]:
-        push = one(name)
-        if s.reply_mode == b"on" or s.protocol == 3:
-            s.write(encode(push, s.protocol))
-    return one(names[-1])
+    if s.reply_mode == b"on":
+        return reply
+    s.write(encode(reply, s.protocol))
+    ctx.node.pubsub.wake(s)
+    if s.reply_mode == b"skip" and not ctx.node.in_transaction:
+        s.reply_mode = b"on"
+    return NO_REPLY
 
 
 @COMMANDS.local("SUBSCRIBE", arity=-2, since="2.0.0", summary="Listens to channels.",
@@ -44,7 +52,7 @@ def unsubscribe(ctx: LocalContext, argv: Argv) -> Reply:
     s = ctx.session
     names = argv[1:] or list(s.channels)
     if not names:
-        return ctx.node.pubsub.unsubscribe(s, None)
+        return _sent(ctx, ctx.node.pubsub.unsubscribe(s, None))
     return _confirm(ctx, names, lambda name: ctx.node.pubsub.unsubscribe(s, name))
 
 
@@ -65,7 +73,7 @@ def punsubscribe(ctx: LocalContext, argv: Argv) -> Reply:
     s = ctx.session
     names = argv[1:] or list(s.patterns)
     if not names:
-        return ctx.node.pubsub.punsubscribe(s, None)
+        return _sent(ctx, ctx.node.pubsub.punsubscribe(s, None))
     return _confirm(ctx, names, lambda name: ctx.node.pubsub.punsubscribe(s, name))
 
 
@@ -74,6 +82,8 @@ def punsubscribe(ctx: LocalContext, argv: Argv) -> Reply:
 def ssubscribe(ctx: LocalContext, argv: Argv) -> Reply:
     """Source: pubsub.c ssubscribeCommand()."""
     s = ctx.session
+    if ctx.node.in_transaction:
+        raise CommandError("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
     return _confirm(ctx, argv[1:], lambda name: ctx.node.pubsub.ssubscribe(s, name))
 
 
@@ -85,7 +95,7 @@ def sunsubscribe(ctx: LocalContext, argv: Argv) -> Reply:
     s = ctx.session
     names = argv[1:] or list(s.shard_channels)
     if not names:
-        return ctx.node.pubsub.sunsubscribe(s, None)
+        return _sent(ctx, ctx.node.pubsub.sunsubscribe(s, None))
     return _confirm(ctx, names, lambda name: ctx.node.pubsub.sunsubscribe(s, name))
 
 
@@ -95,7 +105,7 @@ def sunsubscribe(ctx: LocalContext, argv: Argv) -> Reply:
 def publish(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: how many clients of this node received it. Source: pubsub.c publishCommand()."""
     ctx.node.stats.pubsub_messages += 1
-    return ctx.node.pubsub.publish(argv[1], argv[2])
+    return ctx.node.pubsub.publish(argv[1], argv[2], ctx.session)
 
 
 @COMMANDS.local("SPUBLISH", arity=3, since="7.0.0",
@@ -104,7 +114,7 @@ def publish(ctx: LocalContext, argv: Argv) -> Reply:
 def spublish(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: how many clients of this node received it. Source: pubsub.c spublishCommand()."""
     ctx.node.stats.pubsub_messages += 1
-    return ctx.node.pubsub.spublish(argv[1], argv[2])
+    return ctx.node.pubsub.spublish(argv[1], argv[2], ctx.session)
 
 
 # -- PUBSUB ----------------------------------------------------------------------------------------------------------

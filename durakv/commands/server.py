@@ -227,6 +227,8 @@ def psync(ctx: LocalContext, argv: Argv) -> Reply:
                 flags="admin noscript loading stale")  # fmt: skip
 def monitor(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: +OK, then a line per command until the connection closes or RESET."""
+    if ctx.node.in_transaction:
+        raise CommandError("ERR MONITOR isn't allowed for DENY BLOCKING client")
     ctx.node.instruments.monitors.add(ctx.session)
     return OK
 

@@ -74,6 +74,8 @@ class Services(Protocol):
     acl: Acl
     pubsub: PubSub
     clients: dict[int, Session]
+    # The command runs inside EXEC: it must not wait, and its session goes on only when the whole transaction has.
+    in_transaction: bool
 
     def group(self) -> GroupView: ...
 
@@ -86,8 +88,11 @@ class Services(Protocol):
     def shutdown(self, *, transfer: bool, now: bool) -> None:
         """Begin an orderly stop: hand leadership over first when ``transfer``; exit code 0."""
 
-    def transfer_leadership(self, node_id: int) -> None:
-        """Begin handing leadership to a voter (0 = the most caught-up). Raises CommandError."""
+    def transfer_leadership(self, node_id: int, *, force: bool = False) -> None:
+        """Begin handing leadership to a voter (0 = the most caught-up); a follower may ask for itself.
+
+        ``force``: a follower without a leader starts an election. Raises CommandError.
+        """
 
     def change_members(self, session: Session, verb: str, node_id: int, address: str) -> None:
         """Propose a membership change (``add-learner``, ``promote``, ``remove``); answers once committed."""

@@ -66,6 +66,8 @@ class Session:
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
+        # Messages this session's own PUBLISH sent to it: they follow the reply.
+        self.late: list[bytes] = []
         self.out: list[bytes] = []
         self.out_bytes = 0
         self.flush_wanted = False

@@ -24,7 +24,7 @@ from durakv.commands.spec import (
 from durakv.resp.errors import CommandError, wrong_arity
 
 # Run at once inside MULTI instead of being queued (valkey server.c processCommand()).
-_IMMEDIATE: Final = ("exec", "discard", "multi", "quit", "reset")
+_IMMEDIATE: Final = ("exec", "discard", "quit", "reset")
 # Allowed to a RESP2 connection with subscriptions.
 _IN_PUBSUB: Final = (
     "ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe",

@@ -14,7 +14,6 @@ from durakv.resp.errors import (
     DISCARD_WITHOUT_MULTI,
     EXEC_WITHOUT_MULTI,
     EXECABORT,
-    NESTED_MULTI,
     CommandError,
 )
 from durakv.resp.types import OK, Reply
@@ -25,10 +24,8 @@ COMMANDS: Final = Commands("transactions")
 @COMMANDS.local("MULTI", arity=1, since="1.2.0", summary="Starts a transaction.",
                 flags="noscript loading stale fast no_multi allow_busy")  # fmt: skip
 def multi(ctx: LocalContext, argv: Argv) -> Reply:
-    """Source: multi.c multiCommand()."""
+    """Never nested: it is no_multi. Source: multi.c multiCommand()."""
     s = ctx.session
-    if s.multi is not None:
-        raise CommandError(NESTED_MULTI)
     s.multi = []
     s.multi_error = False
     return OK

@@ -44,6 +44,10 @@ _NO_KEYS: Final[list[bytes]] = []
 _WAKE_ROUNDS_MAX: Final = 10_000
 
 
+def _nobody(session: Session) -> None:
+    """No session has messages of its own."""
+
+
 class UnknownFormat(Exception):
     """An entry was written by a newer version; this node must stop applying rather than guess."""
 
@@ -89,6 +93,8 @@ class Applier:
         self.internal_errors = 0
         # Called with (db, event, key) lists after each unit when somebody listens.
         self.publish_events: Callable[[list[tuple[int, bytes, bytes]]], None] | None = None
+        # A transaction is answered: send what it published to its own session.
+        self.show_late: Callable[[Session], None] = _nobody
 
     # -- entries ---------------------------------------------------------------------------------------------------
 
@@ -208,7 +214,7 @@ class Applier:
         reply = self._call(row, argv)
         if type(reply) is Parked:
             deadline = self.ks.now_ms + reply.timeout_ms if reply.timeout_ms else 0
-            self.sessions.park(Waiter(origin, row, argv, db, reply.keys, deadline, reply.on_timeout))
+            self.sessions.park(Waiter(origin, row, argv, db, reply.keys, reply.kind, deadline, reply.on_timeout))
             self.ks.listening = True
         self._after_unit()
         return reply
@@ -241,24 +247,29 @@ class Applier:
             steps.clear()
         mark = len(self.ks.changed)
         events_mark = len(self.wctx.events)
+        expired_mark = len(self.ks.expired_now)
         try:
             return row.fn(self.wctx, argv)
         except CommandError as e:
             # An error means "no effect": handlers check before they change, this is the net under them.
-            self._undo(mark, events_mark)
+            self._undo(mark, events_mark, expired_mark)
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
         except Exception as defect:  # noqa: BLE001 - a handler bug undoes its unit, it does not stop a group
-            self._undo(mark, events_mark)
+            self._undo(mark, events_mark, expired_mark)
             self._count_internal(row, defect)
             return CommandError(INTERNAL)
 
-    def _undo(self, mark: int, events_mark: int) -> None:
+    def _undo(self, mark: int, events_mark: int, expired_mark: int) -> None:
         if steps:
             roll_back()
-        del self.ks.changed[mark:]
+        ks = self.ks
+        del ks.changed[mark:]
         del self.wctx.events[events_mark:]
+        # The keys are back with their deadlines passed; whoever looks next reports them.
+        ks.expired_keys -= len(ks.expired_now) - expired_mark
+        del ks.expired_now[expired_mark:]
 
     def _count_internal(self, row: Row, error: Exception) -> None:
         self.internal_errors += 1
@@ -302,6 +313,8 @@ class Applier:
         parts = item.parts
         assert session is not None and parts is not None
         self.outcome.reply(session, self._exec(parts, item.watch, (item.node, item.uid), session))
+        if session.late:
+            self.show_late(session)
 
     def _exec_payload(self, head: list[bytes], db: int, origin: Origin) -> int:
         count = int(head[1])
@@ -436,23 +449,26 @@ class Applier:
                 if who is None:
                     continue
                 for origin in list(who):
-                    if self._serve(origin):
+                    if self._serve(origin, dbkey[1]):
                         again.extend(self._note_changes())
             ready = again
             rounds += 1
             assert rounds < _WAKE_ROUNDS_MAX, "parked requests keep waking each other"
 
-    def _serve(self, origin: Origin) -> bool:
+    def _serve(self, origin: Origin, key: bytes) -> bool:
+        """Run a parked request again because ``key`` changed; whatever it answers then, errors too, ends its wait."""
         waiter = self.sessions.waiters.get(origin)
         if waiter is None:
             return False
         ctx = self.wctx
         ctx.db = self.ks.dbs[waiter.db]
+        # A key of another type does not wake a list or sorted-set reader; it goes on waiting.
+        if type(ctx.db.get(key)) is not waiter.wakes:
+            return False
         self.ordinal += 1
         ctx.draws = self.ordinal << 20
         reply = self._call(waiter.row, waiter.argv)
-        # A key of another type does not wake a list or sorted-set reader; it goes on waiting.
-        if type(reply) is Parked or (isinstance(reply, CommandError) and reply.text.startswith("WRONGTYPE")):
+        if type(reply) is Parked:
             return False
         self.sessions.unpark(origin)
         self.outcome.woken(origin, reply)

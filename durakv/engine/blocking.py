@@ -6,7 +6,10 @@ because the connections it belongs to were cut off or answered -UNBLOCKED when t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from durakv.keyspace.values.listvalue import ListValue
+from durakv.keyspace.values.zset import ZSet
 
 if TYPE_CHECKING:
     from durakv.commands.table import Row
@@ -17,11 +20,17 @@ Origin = tuple[int, int]
 DbKey = tuple[int, bytes]
 
 
+_TYPES: Final[dict[bytes, type]] = {b"list": ListValue, b"zset": ZSet}
+
+
 class Waiter:
-    """A parked request. ``deadline_ms`` is log time, 0 = never; only the leader acts on it."""
+    """A parked request. ``deadline_ms`` is log time, 0 = never; only the leader acts on it.
+
+    Only a value of type ``wakes`` at one of its keys wakes it.
+    """
 
     def __init__(
-        self, origin: Origin, row: Row, argv: list[bytes], db: int, keys: list[bytes], deadline_ms: int,
+        self, origin: Origin, row: Row, argv: list[bytes], db: int, keys: list[bytes], kind: bytes, deadline_ms: int,
         on_timeout: object,
     ) -> None:  # fmt: skip
         self.origin = origin
@@ -29,6 +38,7 @@ class Waiter:
         self.argv = argv
         self.db = db
         self.keys = keys
+        self.wakes = _TYPES[kind]
         self.deadline_ms = deadline_ms
         self.on_timeout = on_timeout
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from durakv.commands.services import GroupView
 from durakv.commands.session import Session
-from durakv.engine.batch import Batch
+from durakv.engine.batch import Batch, Part
 
 
 class Dropped(Exception):
@@ -64,8 +64,11 @@ class Consensus(Protocol):
 
     def view(self) -> GroupView: ...
 
-    def transfer(self, node_id: int) -> None:
-        """Begin to hand leadership over (0: to the most caught-up voter). Raises CommandError."""
+    def transfer(self, node_id: int, *, force: bool) -> None:
+        """Begin to hand leadership over (0: to the most caught-up voter). Raises CommandError.
+
+        On a follower only to itself: it asks its leader. ``force``: without a leader it starts an election.
+        """
 
     def change(self, session: Session, verb: str, node_id: int, address: str) -> None:
         """Propose a membership change; answers the session. Raises CommandError."""
@@ -78,9 +81,10 @@ class Forwarder(Protocol):
 
     def forward(self, session: Session, argv: list[bytes]) -> None: ...
 
-    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool, db: int) -> None:
-        """A whole transaction, SELECTs included; it starts in the session's database and, when it runs, ends in ``db``.
+    def forward_exec(self, session: Session, commands: list[list[bytes]], parts: list[Part], *, watching: bool) -> None:
+        """A transaction: ``commands`` for the leader, SELECTs included, of the whole queue ``parts``.
 
+        It starts in the session's database. Its answer goes through transactions.weave() when it ran.
         ``watching``: the client watches keys, so the leader refuses to run it when it no longer knows them.
         """
 

@@ -72,7 +72,8 @@ class Engine(Outcome):
         # Distinguishes this run's sessions from those an earlier run of the node left in the log.
         self.boot = (rng.bits64() & 0x3FFFFFFF) << 32
         self.applier = Applier(ks, table, self)
-        self.applier.publish_events = self._publish_events
+        self.applier.publish_events = self.pubsub.keyspace_events
+        self.applier.show_late = self.pubsub.show_late
         self.gate = Gate(self)
         self.upkeep = Upkeep(self)
         self.batch = Batch()
@@ -459,9 +460,6 @@ class Engine(Outcome):
         self.pubsub.set_notify(self.settings.notify_keyspace_events)
         self.applier.wctx.notify_mask = self.pubsub.notify_mask
 
-    def _publish_events(self, events: list[tuple[int, bytes, bytes]]) -> None:
-        self.pubsub.keyspace_events(events)
-
     # -- local commands ----------------------------------------------------------------------------------------------
 
     def run_local(self, s: Session, row: Row, argv: list[bytes]) -> object:
@@ -546,9 +544,9 @@ class Engine(Outcome):
         """See Services."""
         self.consensus.stop(transfer=transfer, now=now)
 
-    def transfer_leadership(self, node_id: int) -> None:
+    def transfer_leadership(self, node_id: int, *, force: bool = False) -> None:
         """See Services."""
-        self.consensus.transfer(node_id)
+        self.consensus.transfer(node_id, force=force)
 
     def change_members(self, session: Session, verb: str, node_id: int, address: str) -> None:
         """See Services."""

@@ -16,6 +16,7 @@ from durakv.commands.spec import FLAGS, LOCAL, READ, WRITE
 from durakv.engine.batch import ITEM_READ, ITEM_WRITE, Item
 from durakv.engine.pause import hold
 from durakv.engine.routing import moved
+from durakv.engine.transactions import refused_exec
 from durakv.keyspace.slots import slot_of
 from durakv.resp.encoder import encode
 from durakv.resp.errors import CROSSSLOT, INTERNAL, NOAUTH, CommandError
@@ -100,12 +101,15 @@ class Gate:
             if s.pending:
                 s.held.appendleft(argv)
                 return
-            if s.multi is not None:
+            text = e.text
+            if argv[0].upper() == b"EXEC":
+                text = refused_exec(self.engine, s, text)
+            elif s.multi is not None:
                 s.multi_error = True
-            self.engine.stats.error(e.text)
+            self.engine.stats.error(text)
             if isinstance(e, Denied):
                 note_denied(self.engine, s, e)
-            self.engine.respond(s, e)
+            self.engine.respond(s, CommandError(text))
 
     # -- reads -------------------------------------------------------------------------------------------------------
 
@@ -240,6 +244,8 @@ class Gate:
         reply = engine.run_local(s, row, argv)
         if reply is not NO_REPLY:
             engine.respond(s, reply)
+        if s.late:
+            engine.pubsub.show_late(s)
 
     def _paused(self, s: Session, row: Row) -> bool:
         if self.engine.pause_all:

@@ -101,36 +101,46 @@ class PubSub:
 
     # -- messages --------------------------------------------------------------------------------------------------
 
-    def publish(self, channel: bytes, message: bytes) -> int:
-        """Deliver here and tell the other nodes; returns how many clients of this node received it."""
+    def publish(self, channel: bytes, message: bytes, sender: Session | None = None) -> int:
+        """Deliver here and tell the other nodes; returns how many clients of this node received it.
+
+        What ``sender`` itself receives goes to its ``late``, which show_late() sends after the reply.
+        """
         if self.forward is not None:
             self.forward(channel, message, False)
-        return self.deliver(channel, message)
+        return self.deliver(channel, message, sender)
 
-    def spublish(self, channel: bytes, message: bytes) -> int:
+    def spublish(self, channel: bytes, message: bytes, sender: Session | None = None) -> int:
         """publish() for shard channels."""
         if self.forward is not None:
             self.forward(channel, message, True)
-        return self.deliver_shard(channel, message)
+        return self.deliver_shard(channel, message, sender)
 
-    def deliver(self, channel: bytes, message: bytes) -> int:
+    def deliver(self, channel: bytes, message: bytes, sender: Session | None = None) -> int:
         """Deliver to this node's subscribers only; returns how many received it (a client may count twice)."""
         count = 0
         subscribers = self.channels.get(channel)
         if subscribers:
-            count = self._send(subscribers, [b"message", channel, message])
+            count = self._send(subscribers, [b"message", channel, message], sender)
         if self.patterns:
             for pattern, listeners in self.patterns.items():
                 if glob_match(pattern, channel):
-                    count += self._send(listeners, [b"pmessage", pattern, channel, message])
+                    count += self._send(listeners, [b"pmessage", pattern, channel, message], sender)
         return count
 
-    def deliver_shard(self, channel: bytes, message: bytes) -> int:
+    def deliver_shard(self, channel: bytes, message: bytes, sender: Session | None = None) -> int:
         """deliver() for shard channels."""
         subscribers = self.shard_channels.get(channel)
-        return self._send(subscribers, [b"smessage", channel, message]) if subscribers else 0
+        return self._send(subscribers, [b"smessage", channel, message], sender) if subscribers else 0
 
-    def _send(self, subscribers: dict[Session, None], items: list[Reply]) -> int:
+    def show_late(self, s: Session) -> None:
+        """The session's command is answered: now the messages it sent to itself. Source: server.c afterCommand()."""
+        for wire in s.late:
+            s.write(wire)
+        s.late = []
+        self.wake(s)
+
+    def _send(self, subscribers: dict[Session, None], items: list[Reply], sender: Session | None) -> int:
         push = Push(items)
         wires = [b"", b"", b"", b""]
         for s in subscribers:
@@ -138,6 +148,9 @@ class PubSub:
             if not wire:
                 wire = encode(push, s.protocol)
                 wires[s.protocol] = wire
+            if s is sender:
+                s.late.append(wire)
+                continue
             s.write(wire)
             self.wake(s)
         return len(subscribers)

@@ -1,6 +1,8 @@
 """EXEC: turn a session's queue into one unit of the log, with the databases its SELECTs choose.
 
 WATCH is a log entry that names the session; EXEC carries (db, key, version at WATCH), compared in apply.
+Rule: commands about the connection or the node (SUBSCRIBE, CLIENT SETNAME, INFO) run on the node the client talks to.
+On a follower that is once the leader has run the rest; weave() puts their replies in place.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from durakv.commands.spec import LOCAL
 from durakv.engine.batch import ITEM_EXEC, Item, Part
+from durakv.resp.encoder import encode
 from durakv.resp.errors import CommandError
+from durakv.resp.split import items
 from durakv.resp.types import NO_REPLY, NULL_ARRAY
 
 if TYPE_CHECKING:
     from durakv.commands.session import Session
+    from durakv.commands.table import Row
     from durakv.engine.engine import Engine
 
 # In Session.watched: the leader that kept watch has changed, so EXEC must abort.
@@ -42,8 +47,7 @@ def begin_exec(engine: Engine, s: Session) -> object:
         parts.append(Part(row, argv, db))
         size_bytes += 32 + sum(len(arg) + 8 for arg in argv)
     if not engine.leading:
-        _forward(engine, s, parts, db)
-        return NO_REPLY
+        return _forward(engine, s, parts)
     if engine.refusal is not None:
         engine.unwatch(s)
         raise CommandError("EXECABORT Transaction discarded because of: " + engine.refusal)
@@ -69,6 +73,14 @@ def begin_exec(engine: Engine, s: Session) -> object:
     return NO_REPLY
 
 
+def refused_exec(engine: Engine, s: Session, text: str) -> str:
+    """EXEC itself was refused (arity, permission): the transaction is over. Source: multi.c execCommandAbort()."""
+    s.multi = None
+    s.multi_error = False
+    engine.unwatch(s)
+    return "EXECABORT Transaction discarded because of: " + text.removeprefix("ERR ")
+
+
 def _selected(argv: list[bytes], db: int, count: int) -> int:
     """The database after a queued SELECT; a bad index leaves it and fails when the SELECT itself runs."""
     try:
@@ -78,13 +90,41 @@ def _selected(argv: list[bytes], db: int, count: int) -> int:
     return chosen if 0 <= chosen < count else db
 
 
-def _forward(engine: Engine, s: Session, parts: list[Part], db: int) -> None:
+def _runs_here(row: Row) -> bool:
+    return row.kind == LOCAL and not row.forwarded
+
+
+def _forward(engine: Engine, s: Session, parts: list[Part]) -> object:
+    """Send to the leader what it must run; a queue without such commands runs here and now."""
+    if not s.watched and all(_runs_here(part.row) for part in parts):
+        return [engine.local(s, part.row, part.argv) for part in parts]
     if not engine.leader_id or engine.leader_id == engine.node_id:
+        engine.unwatch(s)
         raise CommandError("EXECABORT Transaction discarded because of: CLUSTERDOWN no leader is elected")
     watching = bool(s.watched)
     s.watched = {}
     s.pending += 1
     # What follows runs in a database that is settled when the transaction is answered.
     s.blocked = True
-    engine.forwarder.forward_exec(s, [part.argv for part in parts], watching=watching, db=db)
+    # The leader must see SELECT to know which database the commands after it mean.
+    commands = [part.argv for part in parts if part.row.name == "select" or not _runs_here(part.row)]
+    engine.forwarder.forward_exec(s, commands, parts, watching=watching)
     engine.schedule()
+    return NO_REPLY
+
+
+def weave(engine: Engine, s: Session, parts: list[Part], wire: bytes) -> bytes:
+    """The reply of a forwarded transaction that ran: the leader's items, between them those of commands run here."""
+    if not any(_runs_here(part.row) for part in parts):
+        return wire
+    theirs = items(wire)
+    out = [b"*%d\r\n" % len(parts)]
+    at = 0
+    for part in parts:
+        select = part.row.name == "select"
+        if _runs_here(part.row):
+            out.append(encode(engine.local(s, part.row, part.argv), s.protocol))
+        else:
+            out.append(theirs[at])
+        at += select or not _runs_here(part.row)
+    return b"".join(out)

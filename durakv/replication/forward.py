@@ -19,13 +19,14 @@ import hiredis
 from durakv.commands.session import Session
 from durakv.commands.spec import WRITE
 from durakv.engine.entry import put_array
-from durakv.engine.transactions import WATCH_LOST
+from durakv.engine.transactions import WATCH_LOST, weave
 from durakv.replication.transport import KIND_FORWARD, KIND_PUBLISH, KIND_REPLY, LANE_BULK, Transport
 from durakv.resp.encoder import encode
 from durakv.resp.errors import CommandError
 from durakv.resp.types import NULL_ARRAY
 
 if TYPE_CHECKING:
+    from durakv.engine.batch import Part
     from durakv.engine.engine import Engine
     from durakv.world.ports import Buggify
 
@@ -49,7 +50,7 @@ _FRAME_BYTES_SOFT: Final = 1 << 20
 class Out:
     """What a home node has out for one of its sessions."""
 
-    __slots__ = ("epoch", "exec_db", "leader", "requests", "session", "writes")
+    __slots__ = ("epoch", "leader", "parts", "requests", "session", "writes")
 
     def __init__(self, session: Session, leader: int, epoch: int) -> None:
         self.session = session
@@ -57,8 +58,8 @@ class Out:
         self.epoch = epoch
         self.requests = 0
         self.writes = 0
-        # The database a transaction that is out ends in; -1 = none is out.
-        self.exec_db = -1
+        # The queue of a transaction that is out.
+        self.parts: list[Part] | None = None
 
 
 class RemoteSink:
@@ -120,13 +121,13 @@ class ForwardHub:
         put_array(body, argv)
         self._request(session, session.db, TYPE_COMMAND, b"".join(body), row.kind == WRITE)
 
-    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool, db: int) -> None:
+    def forward_exec(self, session: Session, commands: list[list[bytes]], parts: list[Part], *, watching: bool) -> None:
         """See Forwarder."""
         body: list[bytes] = []
         for argv in commands:
             put_array(body, argv)
         kind = TYPE_EXEC_WATCHED if watching else TYPE_EXEC
-        self._request(session, session.db, kind, b"".join(body), True, exec_db=db)
+        self._request(session, session.db, kind, b"".join(body), True, parts)
 
     def drop(self, session: Session) -> None:
         """See Forwarder."""
@@ -142,7 +143,7 @@ class ForwardHub:
             self.transport.send(node_id, LANE_BULK, KIND_PUBLISH, payload)
 
     def _request(
-        self, s: Session, db: int, kind: int, body: bytes, is_write: bool, *, exec_db: int = -1
+        self, s: Session, db: int, kind: int, body: bytes, is_write: bool, parts: list[Part] | None = None
     ) -> None:  # fmt: skip
         out = self.outstanding.get(s.uid)
         if out is None:
@@ -151,9 +152,9 @@ class ForwardHub:
             self.outstanding[s.uid] = out
         out.requests += 1
         out.writes += is_write
-        if exec_db >= 0:
+        if parts is not None:
             # Before anything is sent: when the link turns out to be broken, nothing is outstanding afterwards.
-            out.exec_db = exec_db
+            out.parts = parts
         self.forwarded += 1
         self._queue(_REQUEST.pack(s.uid, out.epoch, out.requests, db, s.protocol, kind, len(body)) + body)
 
@@ -243,13 +244,15 @@ class ForwardHub:
             s.pending -= 1
             if s.pending == 0:
                 s.blocked = False
-                if out.exec_db >= 0:
-                    # A transaction is a session's last request; aborted or refused, its SELECTs did not run.
-                    if wire[:1] == b"*" and wire != _ABORTED:
-                        s.db = out.exec_db
-                    out.exec_db = -1
                 out.writes = 0
+                if out.parts is not None:
+                    # A transaction is a session's last request; aborted or refused, nothing of it runs here either.
+                    if wire[:1] == b"*" and wire != _ABORTED:
+                        wire = weave(self.engine, s, out.parts, wire)
+                    out.parts = None
             self.engine.emit(s, wire)
+            if s.late:
+                self.engine.pubsub.show_late(s)
 
     # -- leader ----------------------------------------------------------------------------------------------------
 

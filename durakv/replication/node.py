@@ -16,7 +16,8 @@ from durakv.commands.services import GroupView
 from durakv.engine.consensus import Dropped
 from durakv.replication import addresses
 from durakv.replication.gather import GATHER_MS, Gathering
-from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, LANE_BULK, LANE_CONTROL, Transport
+from durakv.replication.handover import Handover
+from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, LANE_BULK, LANE_CONTROL, REMOVED, Transport
 from durakv.replication.view import group_view
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK
@@ -101,6 +102,7 @@ class GroupNode:
         self.book: dict[int, addresses.Address] = {}
         # Being removed, told so once that is committed; until then their lanes stay.
         self.leaving: dict[int, addresses.Address] = {}
+        self.handover = Handover(self)
         self.changes: list[tuple[int, Session | None]] = []
         self.boot_last_index = log.last_index()
         self.loading_from = 0
@@ -200,11 +202,14 @@ class GroupNode:
         """See Consensus."""
         return len(self.core.membership.voters) // 2 + 1
 
-    def transfer(self, node_id: int) -> None:
+    def transfer(self, node_id: int, *, force: bool) -> None:
         """See Consensus."""
+        if not self.leading and node_id == self.node_id:
+            self.handover.ask(force=force)
+            return
         if not self.leading:
             raise CommandError(self._not_leader("transfer"))
-        target = node_id or self._most_caught_up()
+        target = node_id or self.most_caught_up([])
         if not target:
             raise CommandError("ERR no other voter is reachable; start one, or add one with CLUSTER ADDNODE")
         try:
@@ -242,7 +247,7 @@ class GroupNode:
             return
         self.stop_deadline_ns = self.clock.monotonic_ns() + (0 if now else 3_000_000_000)
         if transfer and self.leading and not now:
-            target = self._most_caught_up()
+            target = self.most_caught_up([])
             if target:
                 try:
                     self.core.transfer_leader(target)
@@ -266,11 +271,12 @@ class GroupNode:
         where = f"; ask {leader.host}:{leader.client_port}" if leader else "; no leader is known yet, retry shortly"
         return f"ERR {what} needs the leader{where}"
 
-    def _most_caught_up(self) -> int:
+    def most_caught_up(self, but: list[int]) -> int:
+        """The voter beside this node that could take over soonest, ``but`` those; 0 when none is connected."""
         best, best_match = 0, -1
         voters = self.core.membership.voters
         for peer in self.core.status().peers:
-            if peer.node in voters and peer.node != self.node_id and self.transport.connected(peer.node):
+            if peer.node in voters and peer.node not in (self.node_id, *but) and self.transport.connected(peer.node):
                 if peer.match > best_match:
                     best, best_match = peer.node, peer.match
         return best
@@ -507,10 +513,21 @@ class GroupNode:
             peers.setdefault(n, (a.host, a.peer_port))
         self.transport.set_peers(peers)
 
-    def removed_by(self, from_id: int) -> None:
-        """A member says that this node's removal is committed."""
-        del from_id
-        self._leave()
+    def _tell_strangers(self) -> None:
+        """Nodes that were down while they were removed dial the group they remember. Only a leader can be sure."""
+        core = self.core
+        if self.leading and max(core.conf_index, core.noop_index) <= core.log.commit:
+            self.transport.answer_strangers(core.membership.members(), REMOVED.pack(core.conf_index))
+
+    def removed_by(self, payload: bytes) -> None:
+        """A member says that this node's removal is committed. Raises struct.error.
+
+        Believed unless this node knows a later membership that counts it in: the sender may lag behind.
+        """
+        (index,) = REMOVED.unpack(payload)
+        members = self.core.membership.members()
+        if members and (index > self.core.conf_index or self.node_id not in members):
+            self._leave()
 
     def _leave(self) -> None:
         if not self.removed:
@@ -524,7 +541,7 @@ class GroupNode:
         for node_id in list(self.leaving):
             del self.leaving[node_id]
             if node_id not in members:
-                self.transport.send(node_id, LANE_CONTROL, KIND_REMOVED, b"")
+                self.transport.send(node_id, LANE_CONTROL, KIND_REMOVED, REMOVED.pack(self.core.conf_index))
         self._dial_peers()
         if members and self.node_id not in members and self.core.log.commit >= self.boot_last_index:
             self._leave()
@@ -576,6 +593,8 @@ class GroupNode:
             return
         self.clock.call_later(_HINT_MS, self._hint_timer)
         self.check_disk()
+        self._tell_strangers()
+        self.handover.second()
         syncs, stats = self.log.lane.stats, self.engine.stats
         stats.fsyncs, stats.fsync_us, stats.fsync_max_us = syncs.syncs, syncs.total_us, syncs.max_us
         current = self.hardstate.current

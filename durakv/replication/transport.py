@@ -4,6 +4,7 @@ Each node dials every other one twice and sends only on what it dialled: the con
 acknowledgements, the bulk lane entries, snapshots and forwarded requests, so a heartbeat never queues behind bytes.
 Frame: u32 payload length, u32 crc32c of kind and payload, u8 kind, payload (little-endian). The first frame of a
 stream is HELLO and says who calls whom in which cluster. It must not know what a payload means.
+One thing is answered on the stream it came in on: a caller that was removed from the group, whom nobody dials, is told.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ KIND_RAFT: Final = 1
 KIND_FORWARD: Final = 2
 KIND_REPLY: Final = 3
 KIND_PUBLISH: Final = 4
-# "The removal of your node is committed", to the node removed.
+# "The removal of your node is committed", to the node removed, with the index of the membership that leaves it out.
 KIND_REMOVED: Final = 5
+# See handover.py.
+KIND_HANDOVER: Final = 6
 
 LANE_CONTROL: Final = 0
 LANE_BULK: Final = 1
 
 _FRAME: Final = Struct("<IIB")
 _HELLO: Final = Struct("<8s16sQQBH")
+# Index of the committed membership.
+REMOVED: Final = Struct("<Q")
 _MAGIC: Final = b"DKPEER1\x00"
 # A frame is at most one message: entries of max_size_per_msg, or one client request.
 FRAME_BYTES_MAX: Final = 1 << 30
@@ -96,6 +101,7 @@ class OutLane:
         self.stream: Stream | None = None
         self.wanted = True
         self.retry_ms = _RETRY_MIN_MS
+        self.reader = FrameReader(REMOVED.size)
         self.dial()
 
     def dial(self) -> None:
@@ -111,14 +117,22 @@ class OutLane:
             return
         self.stream = stream
         self.retry_ms = _RETRY_MIN_MS
+        self.reader = FrameReader(REMOVED.size)
         t = self.transport
         hello = _HELLO.pack(_MAGIC, t.cluster_id, t.node_id, self.node_id, self.lane, t.port)
         stream.write(frame(KIND_HELLO, hello))
 
     def on_data(self, data: bytes) -> None:
-        """Nothing is ever sent back on a dialled stream."""
-        if self.stream is not None:
-            self.stream.abort()
+        """Nothing is ever sent back on a dialled stream, except that this node is a member no more."""
+        try:
+            for kind, payload in self.reader.feed(data):
+                if kind != KIND_REMOVED:
+                    raise ValueError(f"frame of kind {kind} on a dialled stream")
+                self.transport.on_frame(self.node_id, kind, payload)
+        except (ValueError, StructError) as e:
+            self.transport.on_refused(f"stream to node {self.node_id} closed: {e}")
+            if self.stream is not None:
+                self.stream.abort()
 
     def on_close(self, error: Exception | None) -> None:
         """See StreamHandler."""
@@ -264,6 +278,12 @@ class Transport:
         self.sent_bytes += len(data)
         stream.write(data)
         return True
+
+    def answer_strangers(self, members: tuple[int, ...], payload: bytes) -> None:
+        """Send KIND_REMOVED to callers that are no members, on the streams they dialled: nobody dials them."""
+        for inbound in self.inbound:
+            if inbound.from_id and inbound.from_id not in members and inbound.stream is not None:
+                inbound.stream.write(frame(KIND_REMOVED, payload))
 
     def cut(self, node_id: int) -> None:
         """Drop the streams a node dialled: it hears that the link is broken, and dials again."""

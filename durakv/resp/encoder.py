@@ -10,7 +10,7 @@ import math
 from typing import Final
 
 from durakv.resp.errors import CommandError, ProtocolError
-from durakv.resp.types import Encoded, ErrorReply, Map, NullArray, Pairs, Push, SetReply, Simple, Verbatim
+from durakv.resp.types import Encoded, ErrorReply, Map, NullArray, Pairs, Push, Pushes, SetReply, Simple, Verbatim
 
 _CRLF: Final = b"\r\n"
 _NULL2: Final = b"$-1\r\n"
@@ -143,6 +143,9 @@ def _append(parts: list[bytes], reply: object, protocol: int) -> None:
         _append_flat(parts, reply.items, b"~%d\r\n" % len(reply.items) if protocol == 3 else b"", protocol)
     elif isinstance(reply, Push):
         _append_flat(parts, reply.items, b">%d\r\n" % len(reply.items) if protocol == 3 else b"", protocol)
+    elif isinstance(reply, Pushes):
+        for push in reply.pushes:
+            _append(parts, push, protocol)
     elif isinstance(reply, Pairs):
         _append_pairs(parts, reply.flat, protocol)
     elif isinstance(reply, Verbatim):

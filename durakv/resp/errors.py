@@ -66,7 +66,6 @@ LIMIT_NEEDS_BY: Final = "ERR syntax error, LIMIT is only supported in combinatio
 WITHSCORES_BYLEX: Final = "ERR syntax error, WITHSCORES not supported in combination with BYLEX"
 INTERNAL: Final = "ERR internal error"
 EXECABORT: Final = "EXECABORT Transaction discarded because of previous errors."
-NESTED_MULTI: Final = "ERR MULTI calls can not be nested"
 EXEC_WITHOUT_MULTI: Final = "ERR EXEC without MULTI"
 DISCARD_WITHOUT_MULTI: Final = "ERR DISCARD without MULTI"
 WATCH_IN_MULTI: Final = "ERR WATCH inside MULTI is not allowed"

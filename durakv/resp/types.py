@@ -70,6 +70,15 @@ class Push:
         self.items = items
 
 
+class Pushes:
+    """Several pushes in a row, the confirmations of one SUBSCRIBE; inside EXEC they stand where one reply would."""
+
+    __slots__ = ("pushes",)
+
+    def __init__(self, pushes: list[Push]) -> None:
+        self.pushes = pushes
+
+
 class Verbatim:
     """A bulk string under RESP2, ``=`` with a three-letter format under RESP3."""
 
@@ -92,7 +101,7 @@ class Encoded:
 class Parked:
     """Not a reply: the command blocks until one of ``keys`` changes or ``timeout_ms`` of log time pass (0 = never).
 
-    ``on_timeout`` is the reply then. ``kinds`` names the value types that may wake it (``b"list"``, ``b"zset"``, ...).
+    ``on_timeout`` is the reply then. ``kind`` names the value type that may wake it: ``b"list"`` or ``b"zset"``.
     The engine parks the session in replicated state and calls the same handler again when a key becomes ready; a
     handler must therefore be safe to call again with the same argv.
     """

@@ -143,6 +143,11 @@ class RealListener:
         """The port, also when 0 was asked for."""
         return self._port
 
+    def set_keepalive(self, keepalive_s: int) -> None:
+        """For connections accepted from now on."""
+        if not self._closed:
+            _set_options(self._sock, keepalive_s)
+
     def close(self) -> None:
         """Stop accepting; open connections stay."""
         self._closed = True
@@ -167,6 +172,7 @@ class RealNetwork:
         self._backlog = backlog
         self._keepalive_s = keepalive_s
         self._contexts = dict(contexts or {})
+        self._listeners: list[RealListener] = []
         # The loop itself holds tasks only weakly.
         self._dialling: dict[asyncio.Task[None], None] = {}
 
@@ -190,7 +196,15 @@ class RealNetwork:
         except OSError:
             sock.close()
             raise
-        return RealListener(self._loop, sock, lambda: RealStream(factory(), None), self._backlog, context)
+        listener = RealListener(self._loop, sock, lambda: RealStream(factory(), None), self._backlog, context)
+        self._listeners.append(listener)
+        return listener
+
+    def set_keepalive(self, keepalive_s: int) -> None:
+        """Change ``keepalive_s`` for new connections in both directions; open ones keep theirs, as in Valkey."""
+        self._keepalive_s = keepalive_s
+        for listener in self._listeners:
+            listener.set_keepalive(keepalive_s)
 
     def connect(self, host: str, port: int, handler: StreamHandler, timeout_ms: int, tls: str | None = None) -> None:
         """Dial; the handler hears on_open or on_close, never both failing and opening."""
@@ -230,9 +244,9 @@ class RealNetwork:
 def _set_options(sock: socket.socket, keepalive_s: int) -> None:
     """No Nagle delay, and probes that find dead peers."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1 if keepalive_s > 0 else 0)
     if keepalive_s <= 0:
         return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # These three exist on Linux and recent BSDs under the same names.
     if hasattr(socket, "TCP_KEEPIDLE"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive_s)

@@ -136,6 +136,7 @@ class FakeNode:
 
     def __init__(self, table: Table | None = None):
         self.calls: list[tuple] = []
+        self.in_transaction = False
         self.settings = Settings()
         self.table = table or build()
         self.clock: Any = FakeClock()
@@ -190,8 +191,8 @@ class FakeNode:
     def shutdown(self, *, transfer, now):
         self.calls.append(("shutdown", transfer, now))
 
-    def transfer_leadership(self, node_id):
-        self.calls.append(("transfer", node_id))
+    def transfer_leadership(self, node_id, *, force=False):
+        self.calls.append(("transfer by force" if force else "transfer", node_id))
 
     def change_members(self, session, verb, node_id, address):
         self.calls.append(("change", verb, node_id, address))

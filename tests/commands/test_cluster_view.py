@@ -169,8 +169,10 @@ def test_cluster_failover_asks_for_itself(node):
     s = node.client()
     assert error(node, s, "CLUSTER FAILOVER") == "ERR You should send CLUSTER FAILOVER to a replica"
     node.view.role, node.view.leader_id = "follower", 2
+    assert run(node, s, "CLUSTER FAILOVER") is OK
     assert run(node, s, "CLUSTER FAILOVER FORCE") is OK
-    assert node.calls == [("transfer", 1)]
+    assert node.calls == [("transfer", 1), ("transfer by force", 1)]
+    assert error(node, s, "CLUSTER FAILOVER TAKEOVER").startswith("ERR TAKEOVER would lead without a majority's votes")
     assert error(node, s, "CLUSTER FAILOVER NOW") == "ERR syntax error"
 
 

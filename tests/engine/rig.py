@@ -17,7 +17,7 @@ from durakv.commands.spec import Commands, Declaration
 from durakv.commands.table import Table, build_table
 from durakv.config.settings import Settings
 from durakv.engine.apply import Applier, Outcome
-from durakv.engine.batch import Batch
+from durakv.engine.batch import Batch, Part
 from durakv.engine.consensus import Dropped
 from durakv.engine.engine import Engine
 from durakv.keyspace.digest import digest
@@ -33,6 +33,12 @@ CRASHERS = Commands("string")
 @CRASHERS.write("BREAKHALFWAY", arity=2, since="1.0.0", summary="Fails after a change.", keys="RW|UPDATE@i1+r0/1/0")
 def break_halfway(ctx: WriteContext, argv: list[bytes]) -> object:
     ctx.db.put(argv[1], b"half done")
+    raise KeyError("a defect")
+
+
+@CRASHERS.write("BREAKAFTER", arity=2, since="1.0.0", summary="Fails after a look.", keys="RW|UPDATE@i1+r0/1/0")
+def break_after(ctx: WriteContext, argv: list[bytes]) -> object:
+    ctx.db.get(argv[1])
     raise KeyError("a defect")
 
 
@@ -151,7 +157,7 @@ class FakeConsensus:
     def view(self) -> GroupView:
         return GroupView()
 
-    def transfer(self, node_id: int) -> None: ...
+    def transfer(self, node_id: int, *, force: bool) -> None: ...
 
     def change(self, session: Session, verb: str, node_id: int, address: str) -> None: ...
 
@@ -212,7 +218,7 @@ class FakeForwarder:
     def forward(self, session: Session, argv: list[bytes]) -> None:
         self.sent.append((session, argv))
 
-    def forward_exec(self, session: Session, commands: list[list[bytes]], *, watching: bool, db: int) -> None:
+    def forward_exec(self, session: Session, commands: list[list[bytes]], parts: list[Part], *, watching: bool) -> None:
         self.transactions.append((session, commands, watching))
 
     def drop(self, session: Session) -> None:

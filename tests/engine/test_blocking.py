@@ -190,6 +190,76 @@ def test_wrong_type_goes_on_waiting() -> None:
     assert a.got() == [[b"q", b"1"]]
 
 
+WRONGTYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
+
+
+@pytest.mark.parametrize("command", ["BLMOVE q d LEFT RIGHT 0", "BRPOPLPUSH q d 0"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_move_whose_destination_has_another_type_when_it_is_served_fails_and_moves_nothing(
+    command: str, before: bool
+) -> None:
+    rig = Rig()
+    a, pusher = rig.client(), rig.client()
+    if before:
+        rig.ask(pusher, "SET d x")
+    rig.ask(a, command)
+    rig.ask(pusher, "SET d x")
+    assert a.got() == []
+    assert rig.ask(pusher, "RPUSH q 1") == [1]
+    assert a.got() == [WRONGTYPE]
+    assert rig.ask(pusher, "LRANGE q 0 -1", "GET d") == [[b"1"], b"x"]
+    assert rig.ask(a, "PING") == [b"PONG"]
+    assert rig.engine.applier.sessions.idle()
+    rig.check_follower()
+
+
+@pytest.mark.parametrize(("command", "push"), [
+    ("BLPOP other q 0", "RPUSH q 1"), ("BRPOP other q 0", "RPUSH q 1"), ("BLMPOP 0 2 other q LEFT", "RPUSH q 1"),
+    ("BZPOPMIN other q 0", "ZADD q 1 m"), ("BZPOPMAX other q 0", "ZADD q 1 m"),
+    ("BZMPOP 0 2 other q MIN", "ZADD q 1 m"),
+])  # fmt: skip
+def test_a_key_named_earlier_that_got_another_type_is_an_error_once_a_later_one_is_ready(
+    command: str, push: str
+) -> None:
+    rig = Rig()
+    a, pusher = rig.client(), rig.client()
+    rig.ask(a, command)
+    rig.ask(pusher, "SET other x")
+    assert a.got() == []
+    rig.ask(pusher, push)
+    assert a.got() == [WRONGTYPE]
+    assert rig.ask(pusher, "EXISTS q") == [1]
+    assert rig.engine.applier.sessions.idle()
+    rig.check_follower()
+
+
+def test_the_next_in_line_gets_what_a_failing_one_left() -> None:
+    rig = Rig()
+    a, b, pusher = rig.client(), rig.client(), rig.client()
+    rig.ask(pusher, "SET d x")
+    rig.ask(a, "BLMOVE q d LEFT RIGHT 0")
+    rig.ask(b, "BLPOP q 0")
+    rig.ask(pusher, "RPUSH q 1")
+    assert a.got() == [WRONGTYPE] and b.got() == [[b"q", b"1"]]
+    rig.check_follower()
+
+
+@pytest.mark.parametrize("command", [
+    "BLPOP q 0.05", "BLMOVE q d LEFT RIGHT 0.05", "BRPOPLPUSH q d 0.05", "BLMPOP 0.05 1 q LEFT", "BZPOPMIN q 0.05",
+    "BLPOP q 1e-400",
+])  # fmt: skip
+def test_every_timeout_is_answered_with_a_null_array(command: str) -> None:
+    rig = Rig()
+    a = rig.client()
+    wires: list[bytes] = []
+    a.flush = lambda: (wires.extend(a.session.out), a.session.out.clear())  # type: ignore[method-assign,func-returns-value,assignment]
+    rig.ask(a, command)
+    rig.pass_ms(60)
+    rig.settle()
+    a.flush()
+    assert wires == [b"*-1\r\n"]
+
+
 def test_internal_work_of_a_refused_entry_is_done_later() -> None:
     rig = Rig()
     a, b, c, writer = rig.client(), rig.client(), rig.client(), rig.client()

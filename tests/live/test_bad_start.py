@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,19 @@ pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore:Exception ign
 CLUSTER = "00112233445566778899aabbccddeeff"
 
 
-def refusal(*arguments: str) -> str:
+SERVER = ["-m", "durakv", "server"]
+# Root, who may do anything, becomes somebody else once the program is loaded.
+BECOME_NOBODY = (
+    "import codecs, os, sys; from durakv.process import run_server; codecs.lookup('ascii'); os.setuid(65534); "
+    "sys.exit(run_server(sys.argv[1:]))"
+)
+AS_NOBODY = ["-c", BECOME_NOBODY]
+
+
+def refusal(*arguments: str, program: list[str] = SERVER) -> str:
     """The only line the server prints on stderr before it gives up."""
     run = subprocess.run(
-        [sys.executable, "-m", "durakv", "server", *arguments], capture_output=True, text=True, timeout=30,
+        [sys.executable, *program, *arguments], capture_output=True, text=True, timeout=30,
         stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     assert run.returncode not in (0, -9, -11), f"exit code {run.returncode}: {run.stderr}"
@@ -125,19 +135,36 @@ def test_a_configuration_file_that_is_not_text(tmp_path: Path) -> None:
     assert str(path) in refusal(str(path))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everywhere: refusals by permission are untested")
-def test_permissions(tmp_path: Path) -> None:
-    path = tmp_path / "durakv.conf"
+def test_permissions() -> None:
+    base = Path(tempfile.mkdtemp())
+    base.chmod(0o755)
+    program = AS_NOBODY if os.geteuid() == 0 else SERVER
+    path = base / "durakv.conf"
     path.write_text("port 7000\n")
     path.chmod(0)
-    assert "cannot read it: Permission denied" in refusal(str(path))
-    (tmp_path / "closed").mkdir(mode=0o500)
-    line = refusal("--dir", str(tmp_path / "closed" / "d"), "--port", "0")
-    assert str(tmp_path / "closed") in line
+    assert "cannot read it: Permission denied" in refusal(str(path), program=program)
+    (base / "closed").mkdir(mode=0o500)
+    for directory in (base / "closed", base / "closed" / "d"):
+        line = refusal("--dir", str(directory), "--port", "0", program=program)
+        assert str(directory) in line and "this user may not write there" in line and "chown" in line
+    shutil.rmtree(base)
 
 
-def test_a_data_directory_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "d").write_text("precious")
-    line = refusal("--dir", str(tmp_path / "d"), "--port", "0")
-    assert str(tmp_path / "d") in line
-    assert (tmp_path / "d").read_text() == "precious"
+@pytest.mark.parametrize("below", ["", "sub", "log", "LOCK", "IDENTITY"])
+def test_a_data_directory_that_is_none(tmp_path: Path, below: str) -> None:
+    directory = tmp_path / "d"
+    wrong = directory / below if below in {"log", "LOCK", "IDENTITY"} else directory
+    if below in {"LOCK", "IDENTITY"}:
+        wrong.mkdir(parents=True)
+    else:
+        wrong.parent.mkdir(exist_ok=True)
+        wrong.write_text("precious")
+    line = refusal("--dir", str(directory / "sub" if below == "sub" else directory), "--port", "0")
+    assert f"cannot use {directory}" in line and str(wrong) in line and "--dir" in line and "Errno" not in line
+    kept = wrong.is_dir() or wrong.read_text() == "precious"
+    assert kept
+
+
+def test_a_path_nobody_can_make() -> None:
+    assert "choose a --dir whose parent can be written" in refusal("--dir", "/proc/nosuch", "--port", "0")
+    assert "choose a shorter --dir" in refusal("--dir", "a" * 300, "--port", "0")

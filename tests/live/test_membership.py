@@ -149,3 +149,20 @@ def test_a_joining_node_that_has_lost_its_data_is_refused(tmp_path: Path) -> Non
         group.nodes.append(successor)
         eventually(lambda: members(group.leader()).get(9, ("", ""))[0] == "voter", "the successor is promoted")
         assert len({digest for _, digest in group.digests()}) == 1
+
+
+def test_a_node_that_was_down_while_it_was_removed_stops_when_it_returns(tmp_path: Path) -> None:
+    with Group(tmp_path) as group:
+        leader = group.leader()
+        absent = next(node for node in group.nodes if node is not leader)
+        absent.kill()
+        assert command(leader, "CLUSTER", "REMOVENODE", absent.node_id) in (b"OK", True)
+        group.nodes.remove(absent)
+        for _ in range(2):
+            absent.start()
+            assert absent.process is not None
+            assert absent.process.wait(15) == 0, absent.log_text()
+        absent.process = None
+        assert absent.log_text().count("no longer a member") == 2
+        assert command(leader, "SET", "k", "v") in (b"OK", True)
+        assert absent.node_id not in members(group.leader())

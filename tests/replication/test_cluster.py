@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from struct import error as StructError
+
 import hiredis
 import pytest
 
 from durakv.keyspace.digest import digest
+from durakv.replication.transport import REMOVED
 from durakv.world.ports import Stream
+from raft.types import Membership
 from tests.replication.clients import KEYS, Asked, SimClient, check_counter, check_registers
 from tests.replication.sim import CLIENT_PORT, MS, SimCluster
 
@@ -156,3 +160,31 @@ def test_random_faults(seed: int) -> None:
     judge(cluster, history, nemesis)
     done = sum(asked.outcome == "ok" for asked in history)
     assert done > 100, f"only {done} of {len(history)} requests were answered"
+
+
+def test_only_a_later_membership_removes_a_node() -> None:
+    cluster = SimCluster(3)
+    machine = cluster.wait_leader()
+    follower = next(m for m in cluster.machines if m is not machine)
+    settle(cluster)
+    assert follower.app is not None
+    node = follower.app.node
+    # From a node that lags behind: this one was added, or added again, by the membership it knows.
+    for index in (0, node.core.conf_index):
+        node.removed_by(REMOVED.pack(index))
+        assert not node.removed and not follower.exits
+    with pytest.raises(StructError):
+        node.removed_by(b"")
+    node.removed_by(REMOVED.pack(node.core.conf_index + 1))
+    assert node.removed and follower.exits == [0]
+
+
+def test_a_node_that_has_heard_of_no_group_is_not_removed_from_one() -> None:
+    cluster = SimCluster(4)
+    cluster.wait_leader()
+    joiner = cluster.machines[0]
+    assert joiner.app is not None
+    node = joiner.app.node
+    node.core.membership = Membership()
+    node.removed_by(REMOVED.pack(99))
+    assert not joiner.exits

@@ -327,3 +327,48 @@ def test_a_forgotten_session_is_not_taken_up_in_the_middle() -> None:
     pair.to_home(pair.lead_turn())
     assert kinds(a.got()) == ["UNKNOWN"] * 3 and a.closed
     assert pair.lead.ask(pair.lead.client(), "GET n") == [None]
+
+
+def test_the_database_follows_a_transaction_that_ran_and_no_other() -> None:
+    pair = Pair()
+    a, other = pair.client(), pair.lead.client()
+    assert pair.ask(a, "MULTI", "SET k zero", "SELECT 1", "SET k one", "EXEC", "GET k")[-2:] == [
+        [b"OK", b"OK", b"OK"], b"one",
+    ]  # fmt: skip
+    assert a.session.db == 1
+    pair.ask(a, "WATCH w")
+    pair.lead.ask(other, "SELECT 1", "SET w changed")
+    assert pair.ask(a, "MULTI", "SELECT 2", "SET k two", "EXEC")[-1] is None
+    assert a.session.db == 1 and pair.ask(a, "GET k") == [b"one"]
+    pair.lead.consensus.dropped = "THROTTLED too much"
+    assert kinds(pair.ask(a, "MULTI", "SELECT 3", "SET k three", "EXEC")[-1:]) == ["THROTTLED"]
+    pair.lead.consensus.dropped = ""
+    assert a.session.db == 1
+    # A SELECT that fails leaves the database where the one before put it.
+    results = pair.ask(a, "MULTI", "SELECT 2", "SELECT 99", "SET k two", "EXEC")[-1]
+    assert isinstance(results, list) and kinds(results)[1:] == ["ERR", "b'OK'"]
+    assert a.session.db == 2
+    assert pair.lead.ask(other, "SELECT 0", "GET k", "SELECT 2", "GET k")[1::2] == [b"zero", b"two"]
+
+
+def test_commands_about_the_connection_run_on_its_own_node_and_only_when_the_transaction_ran() -> None:
+    pair = Pair()
+    a, other = pair.client(), pair.lead.client()
+    pair.ask(a, "WATCH w")
+    pair.lead.ask(other, "SET w changed")
+    assert pair.ask(a, "MULTI", "SUBSCRIBE c", "CLIENT SETNAME me", "SET k 1", "EXEC")[-1] is None
+    assert not a.session.in_pubsub() and a.session.name == b""
+    replies = pair.ask(a, "MULTI", "CLIENT SETNAME me", "SET k 1", "SUBSCRIBE c", "EXEC")
+    assert replies[-1] == [b"OK", b"OK", [b"subscribe", b"c", 1]]
+    assert a.session.name == b"me" and list(pair.home.engine.pubsub.channels) == [b"c"]
+    assert not pair.lead.engine.pubsub.channels
+    assert pair.home.ask(pair.client(), "PUBLISH c hi") == [1]
+    assert a.got() == [[b"message", b"c", b"hi"]]
+
+
+def test_a_transaction_without_data_needs_no_leader() -> None:
+    pair = Pair()
+    a = pair.client()
+    a.send("MULTI", "PING", "SELECT 2", "EXEC")
+    assert a.got()[-1] == [b"PONG", b"OK"] and a.session.db == 2
+    assert pair.home_turn() == []
