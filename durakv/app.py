@@ -96,7 +96,7 @@ def build(
         world.network, clock, identity.cluster_id, identity.node_id,
         lambda from_id, kind, payload: (
             node.on_raft_frame(from_id, payload) if kind == KIND_RAFT
-            else node.removed_by(payload) if kind == KIND_REMOVED
+            else node.members.removed_by(payload) if kind == KIND_REMOVED
             else node.handover.on_frame(from_id, payload) if kind == KIND_HANDOVER
             else hub.on_frame(from_id, kind, payload)
         ),
@@ -126,21 +126,23 @@ def build(
     node.stopping, node.check_disk = lambda: on_exit(0), store.health.check
     settings.watch("appendfsync", lambda _: node.follow_appendfsync())
 
-    def removed() -> None:
-        observer.event(
-            Notice(
-                "removed",
-                "this node is no longer a member of its group and stops; to have it back, give it an empty directory "
-                "and add it under a new node id",
-            )
-        )
-        on_exit(0)
-
-    node.on_removed = removed
+    node.members.on_removed = _removed(observer, on_exit)
     _listen(transport, listener, settings, node_address(core.membership, identity.node_id))
     engine.start()
     node.start()
     return App(engine, node, store, transport, listener)
+
+
+def _removed(observer: Observer, on_exit: Callable[[int], None]) -> Callable[[], None]:
+    def stop() -> None:
+        text = (
+            "this node is no longer a member of its group and stops; to have it back, give it an empty directory and "
+            "add it under a new node id"
+        )
+        observer.event(Notice("removed", text))
+        on_exit(0)
+
+    return stop
 
 
 def _engine(world: World, settings: Settings, observer: Observer, node_id: int, table: Table | None) -> Engine:

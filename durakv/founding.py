@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 import raft
 from durakv.config.settings import Settings
@@ -21,6 +22,9 @@ from durakv.world.real_clock import RealClock
 from durakv.world.real_disk import RealDisk
 from durakv.world.real_rng import RealRng
 from raft.types import Entry, Membership
+
+# For runs in which segments shall change often.
+_SMALL_SEGMENT_BYTES: Final = 8 << 10
 
 
 def first_address(settings: Settings) -> str:
@@ -68,7 +72,7 @@ def _open_directory(
         node_id,
         known_member=fresh and not alone and not settings.join,
         log=_log_options(settings, buggify),
-        segment_bytes=int(settings.segment_size),
+        segment_bytes=_segment_bytes(settings, buggify),
         min_free_bytes=int(settings.min_free),
         reserve_bytes=int(settings.reserve_size),
     )
@@ -93,6 +97,10 @@ def _open_directory(
             "recover hardstate'"
         )
     return store
+
+
+def _segment_bytes(settings: Settings, buggify: Buggify | None) -> int:
+    return _SMALL_SEGMENT_BYTES if buggify is not None and buggify("small-segments") else int(settings.segment_size)
 
 
 def _log_options(settings: Settings, buggify: Buggify | None) -> LogOptions:

@@ -7,20 +7,19 @@ promise durability leave (those to this node go back into the core). The leader'
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import error as StructError
 from typing import TYPE_CHECKING, Final
 
-import raft
 from durakv.commands.services import GroupView
 from durakv.engine.consensus import Dropped
-from durakv.replication import addresses
 from durakv.replication.gather import GATHER_MS, Gathering
 from durakv.replication.handover import Handover
-from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, LANE_BULK, LANE_CONTROL, REMOVED, Transport
+from durakv.replication.members import Members
+from durakv.replication.stuck import StuckDisk
+from durakv.replication.transport import KIND_RAFT, LANE_BULK, LANE_CONTROL, Transport
 from durakv.replication.view import group_view
 from durakv.resp.errors import CommandError
-from durakv.resp.types import OK
 from durakv.storage.hardstate import HardState, HardStateFile
 from durakv.storage.log import SYNC_ALWAYS, Log
 from raft.codec import decode, encode
@@ -28,7 +27,7 @@ from raft.core import Raft
 from raft.errors import NotLeader, Overloaded, ProposalDropped, Transferring
 from raft.messages import Append, AppendResp, Message, Snapshot
 from raft.ready import Ready
-from raft.types import ConfChange, Entry, Membership, Role
+from raft.types import Entry, EntryKind, Role
 
 if TYPE_CHECKING:
     from durakv.commands.session import Session
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
     from durakv.replication.forward import ForwardHub
     from durakv.world.ports import Buggify, Clock
 
-# A learner within this many entries of the leader is promoted: it will catch up within a heartbeat.
-_PROMOTE_LAG_ENTRIES: Final = 64
-_PROMOTE_CHECK_MS: Final = 200
 # Entries applied per turn of the loop before other input gets its chance.
 _APPLY_ROUNDS_PER_TURN: Final = 4
 _HINT_MS: Final = 1000
@@ -98,20 +94,15 @@ class GroupNode:
         self.leader_id = 0
         self.term = 0
         self.own_start = 0
-        self.membership: Membership | None = None
-        self.book: dict[int, addresses.Address] = {}
-        # Being removed, told so once that is committed; until then their lanes stay.
-        self.leaving: dict[int, addresses.Address] = {}
+        self.members = Members(self)
         self.handover = Handover(self)
-        self.changes: list[tuple[int, Session | None]] = []
         self.boot_last_index = log.last_index()
         self.loading_from = 0
+        self.stuck_disk = StuckDisk(self)
         self.stopping: Callable[[], None] | None = None
         self.stop_deadline_ns = 0
-        self.removed = False
         # The store is closing: nothing may reach the log any more.
         self.stopped = False
-        self.on_removed: Callable[[], None] | None = None
         self.on_fatal: Callable[[str], None] | None = None
         # Measures free space; set by the owner of the store.
         self.check_disk: Callable[[], None] = _nothing
@@ -120,19 +111,17 @@ class GroupNode:
     def follow_appendfsync(self) -> None:
         """Take over a changed appendfsync. Raises ValueError in a group, which always syncs."""
         policy = self.engine.settings.appendfsync
-        alone = self.membership is not None and self.membership.members() == (self.node_id,)
-        if not alone and policy != SYNC_ALWAYS:
+        if not self.members.alone() and policy != SYNC_ALWAYS:
             raise ValueError("a group of nodes always syncs before it acknowledges; appendfsync stays always")
         self.log.set_sync(policy)
 
     def start(self) -> None:
         """Begin ticking. A lone voter campaigns at once."""
-        self._membership_changed()
-        membership = self.membership
-        if membership is not None and membership.voters == (self.node_id,):
+        self.members.changed()
+        if self.core.membership.voters == (self.node_id,):
             self.core.campaign()
         self.clock.call_later(self.tick_ms, self._tick)
-        self.clock.call_later(_PROMOTE_CHECK_MS, self._promote_timer)
+        self.members.start()
         self.clock.call_later(_HINT_MS, self._hint_timer)
         self.pump()
 
@@ -208,8 +197,8 @@ class GroupNode:
             self.handover.ask(force=force)
             return
         if not self.leading:
-            raise CommandError(self._not_leader("transfer"))
-        target = node_id or self.most_caught_up([])
+            raise CommandError(self.not_leader("transfer"))
+        target = node_id or self.most_caught_up()
         if not target:
             raise CommandError("ERR no other voter is reachable; start one, or add one with CLUSTER ADDNODE")
         try:
@@ -220,26 +209,7 @@ class GroupNode:
 
     def change(self, session: Session, verb: str, node_id: int, address: str) -> None:
         """See Consensus."""
-        if not self.leading:
-            raise CommandError(self._not_leader(verb))
-        book = dict(self.book)
-        if verb == "add-learner":
-            if node_id in book:
-                raise CommandError(
-                    f"ERR node {node_id} is already a member; CLUSTER REMOVENODE it first, or choose another id"
-                )
-            book[node_id] = addresses.parse(address)
-            change = ConfChange(add_learner=[node_id], context=addresses.encode(book))
-        elif verb == "promote":
-            change = ConfChange(promote=[node_id])
-        elif verb == "remove":
-            if node_id not in book:
-                raise CommandError(f"ERR node {node_id} is not a member; CLUSTER NODES lists them")
-            self.leaving[node_id] = book.pop(node_id)
-            change = ConfChange(remove=[node_id], context=addresses.encode(book))
-        else:
-            raise CommandError(f"ERR unknown membership change {verb}")
-        self._propose_change(change, session)
+        self.members.change(session, verb, node_id, address)
 
     def stop(self, *, transfer: bool, now: bool) -> None:
         """See Consensus: hand over first when leading and possible, then run the stop callback."""
@@ -247,7 +217,7 @@ class GroupNode:
             return
         self.stop_deadline_ns = self.clock.monotonic_ns() + (0 if now else 3_000_000_000)
         if transfer and self.leading and not now:
-            target = self.most_caught_up([])
+            target = self.most_caught_up()
             if target:
                 try:
                     self.core.transfer_leader(target)
@@ -266,12 +236,13 @@ class GroupNode:
         else:
             self.clock.call_later(self.tick_ms, self._stop_when_handed_over)
 
-    def _not_leader(self, what: str) -> str:
-        leader = self.book.get(self.leader_id)
+    def not_leader(self, what: str) -> str:
+        """The error of a request only a leader can do."""
+        leader = self.members.book.get(self.leader_id)
         where = f"; ask {leader.host}:{leader.client_port}" if leader else "; no leader is known yet, retry shortly"
         return f"ERR {what} needs the leader{where}"
 
-    def most_caught_up(self, but: list[int]) -> int:
+    def most_caught_up(self, but: Sequence[int] = ()) -> int:
         """The voter beside this node that could take over soonest, ``but`` those; 0 when none is connected."""
         best, best_match = 0, -1
         voters = self.core.membership.voters
@@ -306,6 +277,7 @@ class GroupNode:
             self.core.campaign()
         self.core.tick(self.clock.monotonic_ns())
         self._refresh_refusals()
+        self.stuck_disk.check()
         self.pump()
 
     # -- the pump ------------------------------------------------------------------------------------------------------
@@ -386,10 +358,7 @@ class GroupNode:
         if changed_leader:
             self.hub.lost(0)
         if not leading:
-            for _, session in self.changes:
-                if session is not None and session.pending:
-                    self.engine.forward_lost(session, maybe_logged=True)
-            self.changes = []
+            self.members.demoted()
         self.engine.role_changed(leading, leader_id, core.term)
         self.engine.serving_changed(False, False)
 
@@ -486,106 +455,8 @@ class GroupNode:
             single = voters == (self.node_id,) and not self.core.membership.voters_outgoing
             engine.serving_changed(single, self.core.config.lease_reads)
         for entry in entries:
-            if entry.kind == raft.EntryKind.CONFIG:
-                self._membership_changed()
-                self._change_committed(entry.index)
-                self._settle_removals()
-
-    # -- membership ---------------------------------------------------------------------------------------------------
-
-    def _membership_changed(self) -> None:
-        membership = self.core.membership
-        if membership is self.membership:
-            return
-        self.membership = membership
-        if membership.context:
-            self.book = addresses.decode(membership.context)
-        members = membership.members()
-        # Only a node on its own may answer before its disk did; in a group an acknowledgement is a promise to others.
-        alone = members == (self.node_id,)
-        self.log.set_sync(self.engine.settings.appendfsync if alone else SYNC_ALWAYS)
-        self._dial_peers()
-
-    def _dial_peers(self) -> None:
-        members = self.core.membership.members()
-        peers = {n: (a.host, a.peer_port) for n, a in self.book.items() if n in members}
-        for n, a in self.leaving.items():
-            peers.setdefault(n, (a.host, a.peer_port))
-        self.transport.set_peers(peers)
-
-    def _tell_strangers(self) -> None:
-        """Nodes that were down while they were removed dial the group they remember. Only a leader can be sure."""
-        core = self.core
-        if self.leading and max(core.conf_index, core.noop_index) <= core.log.commit:
-            self.transport.answer_strangers(core.membership.members(), REMOVED.pack(core.conf_index))
-
-    def removed_by(self, payload: bytes) -> None:
-        """A member says that this node's removal is committed. Raises struct.error.
-
-        Believed unless this node knows a later membership that counts it in: the sender may lag behind.
-        """
-        (index,) = REMOVED.unpack(payload)
-        members = self.core.membership.members()
-        if members and (index > self.core.conf_index or self.node_id not in members):
-            self._leave()
-
-    def _leave(self) -> None:
-        if not self.removed:
-            self.removed = True
-            if self.on_removed is not None:
-                self.on_removed()
-
-    def _settle_removals(self) -> None:
-        """A membership is committed: nodes it leaves out are told, and go; so does this one."""
-        members = self.core.membership.members()
-        for node_id in list(self.leaving):
-            del self.leaving[node_id]
-            if node_id not in members:
-                self.transport.send(node_id, LANE_CONTROL, KIND_REMOVED, REMOVED.pack(self.core.conf_index))
-        self._dial_peers()
-        if members and self.node_id not in members and self.core.log.commit >= self.boot_last_index:
-            self._leave()
-
-    def _propose_change(self, change: ConfChange, session: Session | None) -> None:
-        try:
-            index = self.core.propose_conf(change)
-        except ProposalDropped as e:
-            raise CommandError(f"ERR membership change refused: {e}") from None
-        if session is not None:
-            session.pending += 1
-            session.blocked = True
-        self.changes.append((index, session))
-        # Effective when appended: new members must be dialled before the entry can commit.
-        self._membership_changed()
-        self.engine.schedule()
-
-    def _change_committed(self, index: int) -> None:
-        waiting = self.changes
-        self.changes = [pair for pair in waiting if pair[0] > index]
-        for at, session in waiting:
-            if at <= index and session is not None:
-                session.pending -= 1
-                session.blocked = False
-                self.engine.respond(session, OK)
-
-    def _promote_timer(self) -> None:
-        self.clock.call_later(_PROMOTE_CHECK_MS, self._promote_timer)
-        if not self.leading or self.changes or self.core.membership.is_joint():
-            return
-        learners = self.core.membership.learners
-        for peer in self.core.status().peers:
-            if (
-                peer.node in learners
-                and peer.match > 0
-                and peer.recent_active
-                and peer.match + _PROMOTE_LAG_ENTRIES >= self.core.log.last
-            ):
-                try:
-                    self._propose_change(ConfChange(promote=[peer.node]), None)
-                except CommandError:
-                    # Another change is open; the next round of this timer tries again.
-                    return
-                return
+            if entry.kind == EntryKind.CONFIG:
+                self.members.committed(entry.index)
 
     def _hint_timer(self) -> None:
         """Persist how far is committed and synced now and then: a restart applies that much without waiting."""
@@ -593,7 +464,7 @@ class GroupNode:
             return
         self.clock.call_later(_HINT_MS, self._hint_timer)
         self.check_disk()
-        self._tell_strangers()
+        self.members.tell_strangers()
         self.handover.second()
         syncs, stats = self.log.lane.stats, self.engine.stats
         stats.fsyncs, stats.fsync_us, stats.fsync_max_us = syncs.syncs, syncs.total_us, syncs.max_us

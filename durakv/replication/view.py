@@ -39,7 +39,7 @@ def group_view(node: GroupNode) -> GroupView:
     out.log_bytes = stats.bytes_written
     match = {peer.node: peer.match for peer in core.status().peers} if node.leading else {}
     for node_id in membership.members():
-        address = node.book.get(node_id)
+        address = node.members.book.get(node_id)
         if address is None:
             continue
         member = Member(

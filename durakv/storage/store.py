@@ -116,15 +116,18 @@ def open_store(
     recovered = recover_log(disk, directory, identity.cluster_id, identity.node_id, hard.current.synced_hint)
     writer = SegmentWriter(lane, log_directory(directory), options.segment_bytes)
 
+    opened: list[Log[E]] = []
+
     def level_changed(level: str) -> None:
         on_level(level)
-        if level != FULL and log.stalled:
-            log.retry()
+        # The first measurement, of a volume that is short of space at boot, comes before there is a log.
+        if opened and level != FULL and opened[0].stalled:
+            opened[0].retry()
 
     health = DiskHealth(
         lane, directory, level_changed, min_free_bytes=options.min_free_bytes, reserve_bytes=options.reserve_bytes
     )
-    log: Log[E] = Log(
+    log = Log(
         lane,
         writer,
         rng,
@@ -135,6 +138,7 @@ def open_store(
         options.log,
         must_roll=recovered.must_roll,
     )
+    opened.append(log)
     health.make_reserve()
     return Store(identity, lane, hard, log, health, recovered)
 

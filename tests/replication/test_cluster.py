@@ -171,12 +171,12 @@ def test_only_a_later_membership_removes_a_node() -> None:
     node = follower.app.node
     # From a node that lags behind: this one was added, or added again, by the membership it knows.
     for index in (0, node.core.conf_index):
-        node.removed_by(REMOVED.pack(index))
-        assert not node.removed and not follower.exits
+        node.members.removed_by(REMOVED.pack(index))
+        assert not node.members.removed and not follower.exits
     with pytest.raises(StructError):
-        node.removed_by(b"")
-    node.removed_by(REMOVED.pack(node.core.conf_index + 1))
-    assert node.removed and follower.exits == [0]
+        node.members.removed_by(b"")
+    node.members.removed_by(REMOVED.pack(node.core.conf_index + 1))
+    assert node.members.removed and follower.exits == [0]
 
 
 def test_a_node_that_has_heard_of_no_group_is_not_removed_from_one() -> None:
@@ -186,5 +186,5 @@ def test_a_node_that_has_heard_of_no_group_is_not_removed_from_one() -> None:
     assert joiner.app is not None
     node = joiner.app.node
     node.core.membership = Membership()
-    node.removed_by(REMOVED.pack(99))
+    node.members.removed_by(REMOVED.pack(99))
     assert not joiner.exits
