@@ -142,7 +142,11 @@ class GroupNode:
 
     def read_index(self, batch: Batch) -> None:
         """See Consensus."""
-        self.core.read_index(batch)
+        try:
+            self.core.read_index(batch)
+        except NotLeader:
+            # A message of this very turn has ended leadership; the engine hears of that from the next Ready.
+            self.engine.reads_failed(batch)
 
     def can_take(self, batch: Batch) -> bool:
         """One entry is on its way to the disk at a time; what arrives meanwhile becomes the next one. In a group it
