@@ -1,0 +1,114 @@
+"""A whole group in one process: machines, the network between them, and the timeline, all from one seed.
+
+Rule: the only place that puts a simulated world together. ``Options`` says everything that is not drawn from the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from durakv.commands.table import Table, build_table
+from durakv.replication import addresses
+from durakv.world.ports import StreamHandler
+from jstyle.sim.atlas import MINORITY, Atlas
+from jstyle.sim.clock import ClockOptions
+from jstyle.sim.disk import DiskOptions
+from jstyle.sim.disk_faults import FaultOptions
+from jstyle.sim.machine import CLIENT_PORT, PEER_PORT, Machine
+from jstyle.sim.net import Fabric, NetOptions
+from jstyle.sim.timeline import MS, Timeline
+
+
+@dataclass
+class Options:
+    """A run's shape. Ranges are (low, high); a class of faults that is None or zero is off."""
+
+    # Founding voters, and machines that exist but are not members yet.
+    nodes: int = 3
+    spares: int = 0
+    # As in a configuration file, without underscores.
+    directives: dict[str, str] = field(default_factory=dict)
+    net: NetOptions = field(default_factory=NetOptions)
+    disk: DiskOptions = field(default_factory=DiskOptions)
+    disk_faults: FaultOptions | None = None
+    atlas: str = MINORITY
+    clock: ClockOptions = field(default_factory=ClockOptions)
+    buggify: bool = False
+    # Sites that fire each time they are asked, also without ``buggify``; sites that never do.
+    buggify_always: tuple[str, ...] = ()
+    buggify_never: tuple[str, ...] = ()
+
+
+class Cluster:
+    """See the module's text. All founding machines are started."""
+
+    def __init__(self, seed: int, options: Options | None = None) -> None:
+        self.seed = seed
+        self.options = options if options is not None else Options()
+        self.timeline = Timeline()
+        self.fabric = Fabric(self.timeline, seed, self.options.net, PEER_PORT)
+        count = self.options.nodes
+        self.atlas = Atlas(seed, list(range(1, count + 1)), self.options.atlas)
+        # The founding voters have started once; from now on disks may fail.
+        self.founded = False
+        self._tables: dict[int, Table] = {}
+        self.machines = [Machine(self, n) for n in range(1, count + self.options.spares + 1)]
+        book = {m.node_id: addresses.Address(m.name, CLIENT_PORT, PEER_PORT) for m in self.machines[:count]}
+        for machine in self.machines[:count]:
+            machine.found(book)
+            machine.start()
+        self.founded = True
+        for machine in self.machines:
+            if machine.disk.faults is not None:
+                machine.disk.faults.enabled = True
+
+    def table(self, number: int) -> Table:
+        """A machine's own command table: it counts calls."""
+        table = self._tables.get(number)
+        if table is None:
+            table = self._tables[number] = build_table()
+        return table
+
+    def machine(self, number: int) -> Machine:
+        """The machine of that number: the node id it was founded with."""
+        return self.machines[number - 1]
+
+    def running(self) -> list[Machine]:
+        """Machines with a process, in order of id."""
+        return [m for m in self.machines if m.app is not None]
+
+    def leader(self) -> Machine | None:
+        """The machine that leads in the newest term any running machine leads in; None when none does."""
+        found: Machine | None = None
+        term = -1
+        for machine in self.machines:
+            app = machine.app
+            if app is not None and app.engine.leading and app.engine.term > term:
+                found, term = machine, app.engine.term
+        return found
+
+    def leader_serves(self) -> bool:
+        """Whether some leader has applied its own first entry, so that it may answer."""
+        machine = self.leader()
+        if machine is None or machine.app is None:
+            return False
+        engine = machine.app.engine
+        return 0 < engine.term_start <= engine.applier.applied
+
+    def wait_leader(self, ms: int = 20_000) -> Machine:
+        """Let time pass until a leader serves. Raises AssertionError after ``ms``."""
+        if not self.leader_serves():
+            found = self.timeline.run_for(ms * MS, self.leader_serves)
+            assert found, f"no leader within {ms} ms"
+        machine = self.leader()
+        assert machine is not None
+        return machine
+
+    def run(self, ms: int, until: Callable[[], bool] | None = None) -> bool:
+        """Let ``ms`` pass, or less when ``until`` comes true; returns whether it did."""
+        return self.timeline.run_for(ms * MS, until)
+
+    def dial(self, client: str, number: int, handler: StreamHandler, timeout_ms: int = 1000) -> None:
+        """Connect a client host to a machine's client port; the handler speaks RESP bytes."""
+        self.fabric.connect(client, self.machine(number).name, CLIENT_PORT, handler, timeout_ms)
