@@ -251,9 +251,11 @@ class GroupNode:
         best, best_match = 0, -1
         voters = self.core.membership.voters
         for peer in self.core.status().peers:
-            if peer.node in voters and peer.node not in (self.node_id, *but) and self.transport.connected(peer.node):
+            node = peer.node
+            # Not `in (..., *but)`: mypyc cannot compile that.
+            if node in voters and node != self.node_id and node not in but and self.transport.connected(node):
                 if peer.match > best_match:
-                    best, best_match = peer.node, peer.match
+                    best, best_match = node, peer.match
         return best
 
     # -- input ---------------------------------------------------------------------------------------------------------
