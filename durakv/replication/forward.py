@@ -11,8 +11,9 @@ close).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import hiredis
 
@@ -20,7 +21,7 @@ from durakv.commands.session import Session
 from durakv.commands.spec import WRITE
 from durakv.engine.entry import put_array
 from durakv.engine.transactions import WATCH_LOST, weave
-from durakv.replication.transport import KIND_FORWARD, KIND_PUBLISH, KIND_REPLY, LANE_BULK, Transport
+from durakv.replication.transport import KIND_FORWARD, KIND_PUBLISH, KIND_REPLY, LANE_BULK
 from durakv.resp.encoder import encode
 from durakv.resp.errors import CommandError
 from durakv.resp.types import NULL_ARRAY
@@ -45,6 +46,18 @@ _ABORTED: Final = b"*-1\r\n"
 _NOT_LEADING: Final = "CLUSTERDOWN this node no longer leads; nothing was logged, try again"
 # Keeps one frame of forwarded requests well under what a peer accepts.
 _FRAME_BYTES_SOFT: Final = 1 << 20
+
+
+class Links(Protocol):
+    """What forwarding needs of the peer links; see Transport."""
+
+    @property
+    def lanes(self) -> Mapping[int, object]:
+        """By node id, those that are dialled."""
+
+    def send(self, node_id: int, lane: int, kind: int, payload: bytes) -> bool: ...
+
+    def cut(self, node_id: int) -> None: ...
 
 
 class Out:
@@ -100,7 +113,7 @@ class RemoteSink:
 class ForwardHub:
     """Both ends of forwarding on one node. flush() is called at the end of each turn."""
 
-    def __init__(self, engine: Engine, transport: Transport) -> None:
+    def __init__(self, engine: Engine, transport: Links) -> None:
         self.engine = engine
         self.transport = transport
         self.outstanding: dict[int, Out] = {}

@@ -311,6 +311,9 @@ class GroupNode:
 
     def _handle(self, rd: Ready) -> None:
         led = self.leading
+        if self.core.membership is not self.members.membership:
+            # Appended or rolled back just now; whoever leads next has to reach everybody in it.
+            self.members.changed()
         if rd.soft_state is not None or self.core.term != self.term:
             self._role(rd)
         if rd.messages:
