@@ -1,0 +1,255 @@
+"""After the faults: a core of nodes is whole again for good, everything else stays broken for good. Does it go on?
+
+Rule: the oracle speaks first: a core that holds a quorum of undamaged voters must elect, answer every client, catch up
+and agree, with few new terms and nothing piled up (P10). What is judged is what a client of the core would notice.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from durakv.app import App
+from durakv.keyspace.digest import digest
+from jstyle.sim.client import Client
+from jstyle.sim.cluster import Cluster
+from jstyle.sim.invariants import Invariants
+from jstyle.sim.machine import Machine
+from jstyle.sim.nemesis import Nemesis
+from jstyle.sim.schedule import Plan
+from jstyle.sim.shadow import Shadow
+from jstyle.sim.timeline import MS, SECOND
+from jstyle.sim.violation import Violation
+from raft.types import Membership
+
+ELECTION_TIMEOUTS_MAX: Final = 10
+TERM_GROWTH_MAX: Final = 3
+_SETTLE_MS: Final = 15_000
+_HEARING_MS: Final = 120_000
+_QUEUE_BYTES_MAX: Final = 1 << 20
+
+
+class Liveness:
+    """One run's last phase. ``expected`` is the oracle's word, ``leader_ms`` how long the election took."""
+
+    def __init__(
+        self, cluster: Cluster, plan: Plan, shadow: Shadow, invariants: Invariants, nemesis: Nemesis,
+        clients: list[Client],
+    ) -> None:  # fmt: skip
+        self.cluster = cluster
+        self.plan = plan
+        self.shadow = shadow
+        self.invariants = invariants
+        self.nemesis = nemesis
+        self.clients = clients
+        self.core: list[Machine] = []
+        self._memberships: list[int] = []
+        self.expected = True
+        self.leader_ms = -1
+
+    def run(self) -> None:
+        """Heal and require. Raises Violation P9, P10 or R5."""
+        nodes = self.plan.core or self._members()
+        self.core = [self.cluster.machine(node) for node in nodes]
+        self.nemesis.heal(nodes)
+        for client in self.clients:
+            client.restrict(nodes)
+        self._await_recovery()
+        if not self.expected:
+            return
+        self._await_hearing()
+        self._await_leader()
+        # How long the election itself may take is bounded by time: two voters that split their votes need more terms.
+        terms_before = self._term()
+        self._await_service()
+        for client in self.clients:
+            client.stop()
+        self.settle()
+        self._no_growth(terms_before)
+        self._nothing_piled_up()
+
+    def nodes(self) -> list[int]:
+        """The ids of the core."""
+        return [machine.node_id for machine in self.core]
+
+    def _members(self) -> list[int]:
+        """Everybody that the newest committed membership, or one that is about to replace it, counts."""
+        newest = max(self.shadow.memberships, default=0)
+        found: dict[int, None] = {}
+        if newest:
+            found.update(dict.fromkeys(Membership.decode(self.shadow.memberships[newest]).members()))
+        for machine in self.cluster.running():
+            if machine.app is not None and machine.app.node.core.conf_index > newest:
+                found.update(dict.fromkeys(machine.app.node.core.membership.members()))
+        return sorted(found)
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def _wait(self, ms: int, until: object) -> bool:
+        assert callable(until)
+        if until():
+            return True
+
+        def after_event() -> bool:
+            self.invariants.check()
+            if not self.plan.core:
+                self._drop_removed()
+            return bool(until())
+
+        return self.cluster.timeline.run_for(ms * MS, after_event)
+
+    def _drop_removed(self) -> None:
+        """A membership was committed or rolled back: whom it leaves out, the core need not serve any more."""
+        in_force = [machine.app.node.core.conf_index for machine in self.cluster.running() if machine.app is not None]
+        in_force.append(len(self.shadow.memberships))
+        if in_force == self._memberships:
+            return
+        self._memberships = in_force
+        members = self._members()
+        self.core = [machine for machine in self.core if machine.node_id in members]
+        for client in self.clients:
+            client.restrict(self.nodes())
+
+    def _await_recovery(self) -> None:
+        """Every core node runs; one that refuses its disk does so only because that was damaged."""
+        self._wait(_SETTLE_MS, lambda: all(m.app is not None or m.refusals for m in self.core))
+        for machine in self.core:
+            if machine.app is not None:
+                continue
+            faults = machine.disk.faults
+            if faults is None or not faults.medium_damaged():
+                why = machine.refusals[-1] if machine.refusals else f"it ended with {machine.exits}"
+                raise Violation("P9", f"{machine.name} does not start on an undamaged disk: {why}")
+            self.expected = False
+
+    def _await_hearing(self) -> None:
+        """A node in the middle of a slow call or write, or of what piled up in a pause, gets to its end first."""
+        waiting: dict[str, int] = {}
+
+        def heard(machine: Machine, error: OSError | None) -> None:
+            del error
+            waiting[machine.name] -= 1
+
+        for machine in self.core:
+            assert machine.clock is not None
+            waiting[machine.name] = 2
+            machine.clock.enter(partial(heard, machine, None))
+            machine.disk.submit(_nothing, partial(heard, machine))
+        starts = [machine.starts for machine in self.core]
+
+        def ready() -> bool:
+            return not any(waiting.values()) or starts != [machine.starts for machine in self.core]
+
+        if not self._wait(_HEARING_MS, ready):
+            raise Violation("P10", f"{waiting} took no input within {_HEARING_MS} ms of being healed")
+
+    def _apps(self) -> list[App]:
+        found = [machine.app for machine in self.core]
+        return [app for app in found if app is not None]
+
+    def _term(self) -> int:
+        return max((app.node.core.term for app in self._apps()), default=0)
+
+    def _led(self) -> bool:
+        """All of the core follow one leader that serves."""
+        leader = self.cluster.leader()
+        if leader is None or leader.app is None or not self.cluster.leader_serves():
+            return False
+        term = leader.app.engine.term
+        apps = self._apps()
+        return len(apps) == len(self.core) and all(
+            app.engine.leader_id == leader.node_id and app.engine.term == term for app in apps
+        )
+
+    def _timeout_ms(self) -> int:
+        return int(self.plan.options.directives.get("election-timeout-ms", "1000"))
+
+    def _await_leader(self) -> None:
+        limit_ms = ELECTION_TIMEOUTS_MAX * self._timeout_ms()
+        began_ns = self.cluster.timeline.now_ns
+        if not self._wait(limit_ms, self._led):
+            raise Violation(
+                "P10", f"core {self.nodes()} has no leader {limit_ms} ms after it was healed: {self._picture()}"
+            )
+        self.leader_ms = (self.cluster.timeline.now_ns - began_ns) // MS
+
+    def _await_service(self) -> None:
+        """Every client is served again."""
+        before = [client.ok for client in self.clients]
+        began_ns = self.cluster.timeline.now_ns + SECOND
+        limit_ms = _SETTLE_MS + 2 * max(client.plan.timeout_ms + 10 * client.plan.think_ms for client in self.clients)
+
+        def served() -> bool:
+            return all(
+                client.ok > ok or client.turn >= client.plan.ops_max
+                for client, ok in zip(self.clients, before, strict=True)
+            )
+
+        if not self._wait(limit_ms, served):
+            names = [c.plan.name for c, ok in zip(self.clients, before, strict=True) if c.ok == ok]
+            raise Violation("P10", f"clients {names} get no answer from core {self.nodes()}: {self._picture()}")
+        if "wan" in self.plan.classes:
+            return
+        for client in self.clients:
+            for at_ns, node in client.timeouts:
+                if at_ns > began_ns and client.plan.timeout_ms >= 4000 and node in self.nodes():
+                    raise Violation(
+                        "P10", f"a request of {client.plan.name} at n{node} of a healthy core was never answered"
+                    )
+
+    def settle(self) -> None:
+        """Let every open operation end and the core agree. Raises Violation P10 or R5."""
+        slowest_ms = max((client.plan.timeout_ms for client in self.clients), default=0)
+        if not self._wait(slowest_ms + _SETTLE_MS, lambda: not any(client.busy for client in self.clients)):
+            raise Violation("P10", "client operations stay open")
+        if not self._wait(_SETTLE_MS, self._level):
+            raise Violation("P10", f"core {self.nodes()} does not catch up: {self._picture()}")
+        expected = self.shadow.full_digest()
+        for machine in self.core:
+            if machine.app is not None and digest(machine.app.engine.ks) != expected:
+                raise Violation(
+                    "R5", f"{machine.name} holds another state at index {self.shadow.commit} than the log gives"
+                )
+
+    def _level(self) -> bool:
+        return all(app.engine.applier.applied == self.shadow.commit and not app.engine.proposed for app in self._apps())
+
+    # -- bounds --------------------------------------------------------------------------------------------------------
+
+    def _no_growth(self, terms_before: int) -> None:
+        grown = self._term() - terms_before
+        if grown > TERM_GROWTH_MAX:
+            raise Violation("P10", f"the healed core went through {grown} terms: {self._picture()}")
+
+    def _nothing_piled_up(self) -> None:
+        if not self._wait(_SETTLE_MS, lambda: not any(_in_hand(app) for app in self._apps())):
+            piles = [f"{app.node.node_id}: {_in_hand(app)}" for app in self._apps()]
+            raise Violation("P10", f"an idle core still has work in hand, by node: {'; '.join(piles)}")
+
+    def _picture(self) -> str:
+        return "; ".join(_shown(machine) for machine in self.cluster.machines)
+
+
+def _in_hand(app: App) -> str:
+    """What a node has not finished, in words; empty when there is nothing."""
+    requests, items = len(app.engine.waiting_for_leader), len(app.engine.batch.items)
+    uncommitted = app.node.uncommitted_bytes()
+    if requests or items or uncommitted > _QUEUE_BYTES_MAX:
+        return f"{requests} requests, {items} items, {uncommitted} uncommitted bytes"
+    return ""
+
+
+def _nothing() -> None:
+    """A disk job that does nothing."""
+
+
+def _shown(machine: Machine) -> str:
+    app = machine.app
+    if app is None:
+        return f"{machine.name} down"
+    core = app.node.core
+    paused = " paused" if machine.clock is not None and machine.clock.paused else ""
+    return (
+        f"{machine.name}{paused} term {core.term} role {core.role} leader {core.leader} commit {core.log.commit} "
+        f"last {core.log.last} stable {core.log.stable} applied {app.engine.applier.applied}"
+    )

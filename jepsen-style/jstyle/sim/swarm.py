@@ -1,0 +1,279 @@
+"""From a seed to a plan: which classes of faults are on, how the world is shaped, who works and what strikes when.
+
+Rule: the only place that draws a plan. Each class of faults is off with probability one half; one seed in ten has no
+fault, one in ten a single class, one in ten all of them: a fault that is always on hides what only its absence shows.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final
+
+from jstyle.sim.atlas import MINORITY, Atlas
+from jstyle.sim.client import ClientPlan
+from jstyle.sim.clock import RATE_ONE, ClockOptions
+from jstyle.sim.cluster import Options
+from jstyle.sim.disk import DiskOptions
+from jstyle.sim.disk_crash import ORDERS
+from jstyle.sim.disk_faults import FaultOptions
+from jstyle.sim.interposer import FrameOptions
+from jstyle.sim.net import NetOptions
+from jstyle.sim.schedule import Plan, Strike
+from jstyle.sim.streams import stream
+from jstyle.sim.workloads.catalogue import WORKLOADS
+
+# Classes that strike at times, and classes that are a property of the world.
+TIMED: Final = (
+    "kill", "power", "pause", "partition", "clog", "reset", "slow", "clock", "disk-slow", "disk-error", "disk-full",
+    "rot", "transfer", "membership",
+)  # fmt: skip
+STANDING: Final = ("frames", "loss", "slow-cpu", "wan", "skew")
+CLASSES: Final = (*TIMED, *STANDING)
+SHAPES: Final = {"1": 1, "3": 3, "5": 5}
+_DRIFT_BOUND_PPM: Final = 1000
+
+
+class Draw:
+    """What the caller fixes; None or empty: drawn from the seed."""
+
+    def __init__(
+        self, shape: str = "", classes: tuple[str, ...] | None = None, workloads: tuple[str, ...] = (),
+        safety_ms: int = 40_000,
+    ) -> None:  # fmt: skip
+        self.shape = shape
+        self.classes = classes
+        self.workloads = workloads
+        self.safety_ms = safety_ms
+
+
+def draw_plan(seed: int, draw: Draw | None = None) -> Plan:
+    """The plan of a seed."""
+    draw = draw if draw is not None else Draw()
+    random = stream(seed, "swarm", "plan")
+    nodes = SHAPES[draw.shape] if draw.shape else random.choice((1, 3, 3, 3, 3, 3, 3, 5, 5, 5))
+    classes = _classes(random) if draw.classes is None else list(draw.classes)
+    if nodes == 1:
+        # Nobody holds a second copy of what rots, and nobody takes over.
+        classes = [name for name in classes if name not in {"rot", "transfer", "partition", "clog", "membership"}]
+    options = _options(random, nodes, classes)
+    plan = Plan(seed, options, classes, safety_ms=draw.safety_ms)
+    plan.clients = _clients(stream(seed, "swarm", "clients"), nodes, draw.workloads)
+    plan.strikes = _strikes(seed, plan, nodes)
+    # With changes of membership the core is all who are members in the end.
+    plan.core = [] if "membership" in classes else _core(random, seed, nodes, options, rot="rot" in classes)
+    return plan
+
+
+def _classes(random: Random) -> list[str]:
+    dice = random.randrange(10)
+    if dice == 0:
+        return []
+    if dice == 1:
+        return [random.choice(CLASSES)]
+    if dice == 2:
+        return list(CLASSES)
+    return [name for name in CLASSES if random.random() < 0.5]
+
+
+def _core(random: Random, seed: int, nodes: int, options: Options, *, rot: bool) -> list[int]:
+    order = list(range(1, nodes + 1))
+    random.shuffle(order)
+    if rot:
+        atlas = Atlas(seed, sorted(order), options.atlas)
+        order.sort(key=lambda node: atlas.may_damage(node, 0))
+    return sorted(order[: nodes // 2 + 1])
+
+
+# ---- The world ------------------------------------------------------------------------------------------------------
+
+
+def _options(random: Random, nodes: int, classes: list[str]) -> Options:
+    wan = "wan" in classes
+    net = NetOptions()
+    if wan:
+        net.delay_min_us = (500, 30_000)
+        net.delay_mean_us = (30_000, 100_000)
+        net.tail = (0.0, 0.02)
+    if "loss" in classes:
+        net.loss = (0.0, random.choice((0.01, 0.05, 0.2)))
+    if "frames" in classes:
+        net.frames = FrameOptions(
+            drop=random.choice((0.0, 0.02, 0.2)),
+            duplicate=random.choice((0.0, 0.05, 0.3)),
+            delay=random.choice((0.0, 0.05, 0.3)),
+            delay_ms_max=random.choice((50, 500, 5000)),
+            replay=random.choice((0.0, 0.02, 0.1)),
+        )
+    disk = DiskOptions()
+    if "disk-slow" in classes:
+        disk.spike, disk.spike_ms = (0.0, 0.02), 300
+    faults = None
+    if any(name in classes for name in ("disk-error", "disk-full", "rot")):
+        faults = FaultOptions(revert_on_fsync_eio=random.random() < 0.3)
+        if "rot" in classes:
+            faults.lost_write = random.choice((0.0, 0.001))
+            faults.misdirected_write = random.choice((0.0, 0.001))
+    lease = random.random() < 0.3
+    clock = ClockOptions()
+    if "skew" in classes:
+        worst = int(_DRIFT_BOUND_PPM * 0.9) if lease else 100_000
+        clock.rate_ppm = (RATE_ONE - worst, RATE_ONE + worst)
+        clock.wall_offset_ms = (-3_600_000, 3_600_000)
+    if "slow-cpu" in classes:
+        clock.step_cost_ns = (0, random.choice((50_000, 400_000)))
+    directives = _directives(random, wan=wan, lease=lease)
+    spares = 2 if "membership" in classes else 0
+    return Options(nodes=nodes, spares=spares, directives=directives, net=net, disk=disk,
+                   disk_faults=faults, atlas=MINORITY, clock=clock)  # fmt: skip
+
+
+def _directives(random: Random, *, wan: bool, lease: bool) -> dict[str, str]:
+    timeout_ms = random.choice((2000, 4000)) if wan else random.choice((500, 1000, 1000))
+    return {
+        "reads": "lease" if lease else "readindex",
+        "clock-drift-bound": str(_DRIFT_BOUND_PPM),
+        "election-timeout-ms": str(timeout_ms),
+        "heartbeat-interval-ms": str(timeout_ms // 10),
+        "tick-ms": str(random.choice((25, 50)) if timeout_ms < 1000 else 50),
+        "log-sync": random.choice(("auto", "auto", "thread", "inline")),
+        "max-uncommitted-bytes": random.choice(("64mb", "64kb")),
+    }
+
+
+def _clients(random: Random, nodes: int, workloads: tuple[str, ...]) -> list[ClientPlan]:
+    names = list(workloads) or random.sample(sorted(WORKLOADS), random.randint(1, 3))
+    count = max(random.choice((3, 4, 5, 5)), len(names))
+    think_ms = random.choice((40, 150, 150, 200, 400))
+    stay = random.random() < 0.5
+    return [
+        ClientPlan(
+            f"c{n}", names[n % len(names)], home=n % nodes + 1 if stay else 0, think_ms=think_ms,
+            timeout_ms=random.choice((1000, 4000, 4000)),
+        )
+        for n in range(count)
+    ]  # fmt: skip
+
+
+# ---- Strikes --------------------------------------------------------------------------------------------------------
+
+
+def _strikes(seed: int, plan: Plan, nodes: int) -> list[Strike]:
+    random = stream(seed, "swarm", "strikes")
+    classes = [name for name in TIMED if name in plan.classes]
+    if not classes:
+        return []
+    pace_ms = random.choice((700, 2000, 2000, 5000))
+    lease = plan.options.directives["reads"] == "lease"
+    strikes: list[Strike] = []
+    at_ms = random.randrange(2000)
+    while at_ms < plan.safety_ms:
+        strikes.append(_strike(random, at_ms, random.choice(classes), nodes, lease=lease))
+        at_ms += int(random.expovariate(1 / pace_ms)) + 1
+    return strikes
+
+
+def _who(random: Random, *, many: bool = False) -> str:
+    if many and random.random() < 0.3:
+        return random.choice(("minority", "majority", "all"))
+    return random.choice(("leader", "leader", "follower"))
+
+
+def _strike(random: Random, at_ms: int, cls: str, nodes: int, *, lease: bool) -> Strike:
+    target = _who(random, many=cls in {"kill", "power", "pause"})
+    params: dict[str, Any] = {"pick": random.randrange(nodes)}
+    for_ms = int(random.choice((200, 1000, 3000, 8000)) * random.uniform(0.3, 1.5))
+    if cls in _DRAWN:
+        kind, more = _DRAWN[cls](random)
+        params |= more
+        if kind in _AT_ONCE:
+            for_ms = 0
+    else:
+        assert cls == "clock"
+        if random.random() < 0.6:
+            kind, for_ms = "clock-step", 0
+            params["ms"] = random.choice((-3_600_000, -5000, -100, 100, 5000, 3_600_000))
+        else:
+            kind = "clock-rate"
+            worst = int(_DRIFT_BOUND_PPM * 0.9) if lease else 100_000
+            params["ppm"] = RATE_ONE + random.choice((-worst, worst))
+    if kind == "swizzle":
+        target = ""
+    return Strike(at_ms, cls, kind, target, for_ms, params)
+
+
+def _kill(random: Random) -> tuple[str, dict[str, Any]]:
+    return random.choice(("kill", "kill", "kill", "stop")), {}
+
+
+def _power(random: Random) -> tuple[str, dict[str, Any]]:
+    if random.random() < 0.3:
+        return "power-in-batch", {"calls": random.randrange(12)}
+    return "power-cut", {
+        "order": random.choice(ORDERS),
+        "keep": random.choice((0.1, 0.5, 0.9)),
+        "tear": random.choice((0.0, 0.5, 1.0)),
+        "bytewise": random.random() < 0.3,
+        "strict_names": random.random() < 0.6,
+    }
+
+
+def _pause(random: Random) -> tuple[str, dict[str, Any]]:
+    return "pause", {}
+
+
+def _partition(random: Random) -> tuple[str, dict[str, Any]]:
+    shapes = ("isolate", "isolate", "one-way-in", "one-way-out", "clients", "bridge", "ring")
+    return "cut", {"shape": random.choice(shapes)}
+
+
+def _clog(random: Random) -> tuple[str, dict[str, Any]]:
+    if random.random() < 0.4:
+        return "swizzle", {}
+    return "clog", {"shape": random.choice(("isolate", "one-way-in", "one-way-out"))}
+
+
+def _reset(random: Random) -> tuple[str, dict[str, Any]]:
+    if random.random() < 0.2:
+        return "refuse", {}
+    return "reset", {"scope": random.choice(("all", "peers", "clients"))}
+
+
+def _slow(random: Random) -> tuple[str, dict[str, Any]]:
+    return "slow-net", {"factor": random.choice((3, 20, 100))}
+
+
+def _disk_slow(random: Random) -> tuple[str, dict[str, Any]]:
+    if random.random() < 0.5:
+        return "disk-hang", {"ms": random.choice((300, 1000, 5000))}
+    return "disk-slow", {"factor": random.choice((5, 25))}
+
+
+def _disk_error(random: Random) -> tuple[str, dict[str, Any]]:
+    return "disk-error", {"call": random.choice(("fsync", "fsync", "write")), "errno": "EIO"}
+
+
+def _disk_full(random: Random) -> tuple[str, dict[str, Any]]:
+    return "disk-full", {"at": random.choice(("write", "fsync"))}
+
+
+def _rot(random: Random) -> tuple[str, dict[str, Any]]:
+    return "flip-bit", {}
+
+
+def _membership(random: Random) -> tuple[str, dict[str, Any]]:
+    return random.choice(("add-node", "add-node", "remove-node")), {}
+
+
+def _transfer(random: Random) -> tuple[str, dict[str, Any]]:
+    return "transfer", {"to": random.randrange(6)}
+
+
+# Kinds that are over as soon as they have struck.
+_AT_ONCE: Final = (
+    "add-node", "clock-step", "disk-error", "disk-hang", "flip-bit", "remove-node", "reset", "transfer",
+)  # fmt: skip
+_DRAWN: Final = {
+    "clog": _clog, "disk-error": _disk_error, "disk-full": _disk_full, "disk-slow": _disk_slow, "kill": _kill,
+    "membership": _membership, "partition": _partition, "pause": _pause, "power": _power, "reset": _reset, "rot": _rot,
+    "slow": _slow, "transfer": _transfer,
+}  # fmt: skip
