@@ -147,6 +147,20 @@ def test_orders_are_trusted_only_as_far_as_reads_agree():
     assert "differ at element 2" in verdict.anomalies[0].text
 
 
+def test_the_steps_of_one_transaction_are_held_against_the_order_they_are_read_in():
+    ours = [["append", "x", value] for value in (1, 2, 3)]
+    verdict = elle_append.check(in_turn(ours, [["r", "x", [1, 3, 2]]]), {})
+    (anomaly,) = verdict.anomalies
+    assert (verdict.valid, anomaly.name, anomaly.ops, anomaly.key) == ("false", "cyclic-versions", [1, 3], "x")
+    assert anomaly.text == "T3 read 3 before 2 in x, but T1 appended 2 before 3"
+    assert elle_append.check(in_turn(ours, [["r", "x", [1, 2, 3]]]), {}).valid == "true"
+    # Told once of a transaction, and not at all of one that failed: that it is seen is worse.
+    assert names(elle_append.check(in_turn(ours, [["r", "x", [3, 2, 1]]]), {})) == ["cyclic-versions"]
+    steps = [(0, "invoke", ours), (0, "fail", ours), (1, "invoke", [["r", "x", None]])]
+    steps += [(1, "ok", [["r", "x", [1, 3, 2]]])]
+    assert set(names(elle_append.check(history(*steps), {}))) == {"G1a"}
+
+
 def test_anomalies_of_one_name_are_listed_up_to_a_number_and_all_counted():
     values = [[["r", f"k{at}", [9]]] for at in range(40)]
     verdict = elle_append.check(in_turn([["append", "x", 1]], *values), {})

@@ -182,6 +182,29 @@ def _order_versions(key: _Key, findings: Findings) -> None:
                 f" differ at element {at + 1}, so neither came before the other"
             )
             findings.add("incompatible-order", text, [longest_txn, txn], key.key)
+    if longest_txn is not None:
+        _check_own_order(key, longest_txn, findings)
+
+
+def _check_own_order(key: _Key, reader: Txn, findings: Findings) -> None:
+    """The longest read against the steps of each writer; the graph, whose nodes are transactions, cannot show this."""
+    step = {value: at for at, (_, value) in enumerate(key.appends)}
+    latest: dict[int, Hashable] = {}
+    told: set[int] = set()
+    for value in key.longest:
+        writer = key.writer.get(value)
+        if writer is None or writer.outcome == FAIL:
+            continue
+        before = latest.setdefault(writer.number, value)
+        if step[before] <= step[value]:
+            latest[writer.number] = value
+        elif writer.number not in told:
+            told.add(writer.number)
+            text = (
+                f"{reader.name} read {said(before)} before {said(value)} in {said(key.key)}, but {writer.name} appended"
+                f" {said(value)} before {said(before)}"
+            )
+            findings.add("cyclic-versions", text, [writer, reader], key.key)
 
 
 def _check_values(key: _Key, findings: Findings) -> None:
