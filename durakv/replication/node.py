@@ -16,7 +16,15 @@ from durakv.commands.services import GroupView, Member
 from durakv.engine.consensus import Dropped
 from durakv.replication import addresses
 from durakv.replication.handover import Handover
-from durakv.replication.transport import KIND_RAFT, KIND_REMOVED, LANE_BULK, LANE_CONTROL, REMOVED, Transport
+from durakv.replication.transport import (
+    KIND_HANDOVER,
+    KIND_RAFT,
+    KIND_REMOVED,
+    LANE_BULK,
+    LANE_CONTROL,
+    REMOVED,
+    Transport,
+)
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK
 from durakv.storage.hardstate import HardState, HardStateFile
@@ -248,6 +256,17 @@ class GroupNode:
         return best
 
     # -- input ---------------------------------------------------------------------------------------------------------
+
+    def on_frame(self, from_id: int, kind: int, payload: bytes) -> None:
+        """Any frame of a peer. Raises ValueError or struct.error when malformed."""
+        if kind == KIND_RAFT:
+            self.on_raft_frame(from_id, payload)
+        elif kind == KIND_REMOVED:
+            self.removed_by(payload)
+        elif kind == KIND_HANDOVER:
+            self.handover.on_frame(from_id, payload)
+        else:
+            self.hub.on_frame(from_id, kind, payload)
 
     def on_raft_frame(self, from_id: int, payload: bytes) -> None:
         """A message from a peer. Raises ValueError when malformed or not from whom it says."""
