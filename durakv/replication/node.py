@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import raft
 from durakv.commands.services import GroupView, Member
 from durakv.engine.consensus import Dropped
-from durakv.replication import addresses
+from durakv.replication import addresses, removal
 from durakv.replication.handover import Handover
 from durakv.replication.transport import (
     KIND_HANDOVER,
@@ -22,7 +22,6 @@ from durakv.replication.transport import (
     KIND_REMOVED,
     LANE_BULK,
     LANE_CONTROL,
-    REMOVED,
     Transport,
 )
 from durakv.resp.errors import CommandError
@@ -465,20 +464,9 @@ class GroupNode:
             peers.setdefault(n, (a.host, a.peer_port))
         self.transport.set_peers(peers)
 
-    def _tell_strangers(self) -> None:
-        """Nodes that were down while they were removed dial the group they remember. Only a leader can be sure."""
-        core = self.core
-        if self.leading and max(core.conf_index, core.noop_index) <= core.log.commit:
-            self.transport.answer_strangers(core.membership.members(), REMOVED.pack(core.conf_index))
-
     def removed_by(self, payload: bytes) -> None:
-        """A member says that this node's removal is committed. Raises struct.error.
-
-        Believed unless this node knows a later membership that counts it in: the sender may lag behind.
-        """
-        (index,) = REMOVED.unpack(payload)
-        members = self.core.membership.members()
-        if members and (index > self.core.conf_index or self.node_id not in members):
+        """A member says that this node's removal is committed. Raises struct.error."""
+        if removal.believed(self, payload):
             self._leave()
 
     def _leave(self) -> None:
@@ -493,7 +481,7 @@ class GroupNode:
         for node_id in list(self.leaving):
             del self.leaving[node_id]
             if node_id not in members:
-                self.transport.send(node_id, LANE_CONTROL, KIND_REMOVED, REMOVED.pack(self.core.conf_index))
+                self.transport.send(node_id, LANE_CONTROL, KIND_REMOVED, removal.word(self))
         self._dial_peers()
         if members and self.node_id not in members and self.core.log.commit >= self.boot_last_index:
             self._leave()
@@ -545,7 +533,7 @@ class GroupNode:
             return
         self.clock.call_later(_HINT_MS, self._hint_timer)
         self.check_disk()
-        self._tell_strangers()
+        removal.tell_strangers(self)
         self.handover.second()
         syncs, stats = self.log.lane.stats, self.engine.stats
         stats.fsyncs, stats.fsync_us, stats.fsync_max_us = syncs.syncs, syncs.total_us, syncs.max_us
