@@ -357,6 +357,8 @@ class Engine(Outcome):
             for item in batch.items:
                 s = item.session
                 assert s is not None and item.row is not None
+                if s.closing:
+                    continue
                 item.row.calls += 1
                 wire = encode(self.gate.evaluate(item.row, item.argv, item.db), s.protocol)
                 if self.ks.tick_needed:
@@ -423,6 +425,8 @@ class Engine(Outcome):
 
     def reply(self, session: Session, reply: object) -> None:
         """See Outcome."""
+        if session.closing:
+            return  # gone, or told already that its outcomes are unknown
         session.pending -= 1
         # A blocking request is the last one a session may have out; answers before it leave the session blocked.
         if not session.pending:
@@ -590,10 +594,5 @@ class Engine(Outcome):
         wait.check(self)
 
     def unblock_client(self, session: Session, *, error: bool) -> bool:
-        """CLIENT UNBLOCK: end a parked request as by timeout or with an error; False when it is not parked."""
-        origin: Origin = (session.origin_node, session.uid)
-        if not session.blocked or origin not in self.applier.sessions.waiters or not self.leading:
-            return False
-        reason = b"UNBLOCKED client unblocked via CLIENT UNBLOCK" if error else b"timeout"
-        self.internal(Item(ITEM_UNPARK, None, None, [reason], 0, origin[0], origin[1]))
-        return True
+        """See Services."""
+        return pause.unblock(self, session, error=error)

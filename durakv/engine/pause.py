@@ -1,11 +1,17 @@
-"""CLIENT PAUSE: requests of the paused kind wait, and so do all later ones of their session, until it ends."""
+"""CLIENT PAUSE: requests of the paused kind wait, and so do all later ones of their session, until it ends.
+
+And CLIENT UNBLOCK, which lets one parked session go on.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from durakv.engine.batch import ITEM_UNPARK, Item
+
 if TYPE_CHECKING:
     from durakv.commands.session import Session
+    from durakv.engine.blocking import Origin
     from durakv.engine.engine import Engine
 
 
@@ -37,3 +43,13 @@ def hold(engine: Engine, s: Session, argv: list[bytes]) -> None:
     s.held.appendleft(argv)
     s.blocked = True
     engine.paused[s] = None
+
+
+def unblock(engine: Engine, session: Session, *, error: bool) -> bool:
+    """End a parked request as by timeout or with an error; False when it is not parked."""
+    origin: Origin = (session.origin_node, session.uid)
+    if not session.blocked or origin not in engine.applier.sessions.waiters or not engine.leading:
+        return False
+    reason = b"UNBLOCKED client unblocked via CLIENT UNBLOCK" if error else b"timeout"
+    engine.internal(Item(ITEM_UNPARK, None, None, [reason], 0, origin[0], origin[1]))
+    return True

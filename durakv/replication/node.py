@@ -249,8 +249,8 @@ class GroupNode:
         best, best_match = 0, -1
         voters = self.core.membership.voters
         for peer in self.core.status().peers:
-            if peer.node in voters and peer.node not in (self.node_id, *but) and self.transport.connected(peer.node):
-                if peer.match > best_match:
+            if peer.node in voters and peer.node != self.node_id and peer.node not in but:
+                if peer.match > best_match and self.transport.connected(peer.node):
                     best, best_match = peer.node, peer.match
         return best
 
