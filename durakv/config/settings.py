@@ -240,7 +240,10 @@ class Settings:
     # -- changing --------------------------------------------------------------------------------------------------
 
     def watch(self, name: str, watcher: Watcher) -> None:
-        """Call ``watcher(name)`` after each change of the directive. It may raise ValueError to refuse the change."""
+        """Call ``watcher(name)`` after each change of the directive. It may raise ValueError to refuse the change.
+
+        One that refuses must have changed nothing; the others are called again when the old value is back.
+        """
         self._watchers.setdefault(name, []).append(watcher)
 
     def load(self, name: str, text: str, where: str = "") -> None:

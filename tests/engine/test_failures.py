@@ -98,7 +98,7 @@ def test_a_refusal_is_not_taken_for_the_answer_to_an_earlier_request() -> None:
     assert a.got() == [] and rig.ask(b, "GET k") == [b"1"]
 
 
-def test_a_refusal_behind_a_parked_request_is_unknown_too() -> None:
+def test_a_refusal_of_others_leaves_a_parked_request_alone() -> None:
     rig = Rig()
     a = rig.client()
     a.send("SET k 1", "BLPOP q 0")
