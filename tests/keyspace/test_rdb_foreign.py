@@ -85,7 +85,7 @@ def shown(client: redis.Redis, key: str) -> object:
     if kind == b"hash":
         return client.hgetall(key)
     if kind == b"zset":
-        return dict(client.zrange(key, 0, -1, withscores=True))
+        return {pair[0]: pair[1] for pair in client.zrange(key, 0, -1, withscores=True)}
     return client.get(key)
 
 
