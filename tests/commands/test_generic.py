@@ -376,6 +376,10 @@ def test_lzf_overlap() -> None:
     ("WAIT 1 x", "ERR timeout is not an integer or out of range", []), ("WAIT 1 -1", "ERR timeout is negative", []),
     ("WAITAOF 2 0 0", "ERR value is out of range, value must between 0 and 1", []),
     ("WAITAOF 1 -1 0", "ERR value is out of range, must be positive", []),
+    ("WAITAOF 0 x 0", "ERR value is out of range, must be positive", []),
+    ("WAITAOF 0 9223372036854775808 0", "ERR value is out of range, must be positive", []),
+    ("WAIT 1 9223372036854775807", "ERR timeout is out of range", []),
+    ("WAITAOF 0 1 9223372036854775807", "ERR timeout is out of range", []),
 ])  # fmt: skip
 def test_wait(run: Run, words: str, reply: object, waits: list[tuple[int, int, int, bool]]) -> None:
     assert run(*words.split()) == reply
