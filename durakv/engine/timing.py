@@ -1,4 +1,4 @@
-"""How long commands ran: the slow log, latency spikes, and the times of INFO commandstats.
+"""How long commands ran: the slow log, latency spikes, and the times of INFO commandstats. [compiled]
 
 Rule: execution is timed, never the wait for commit. Only commands whose work grows with data or arguments are timed one
 by one (Row.timed); the rest cost about the same, so two looks at the clock an entry give their mean. With a slow-log
