@@ -19,13 +19,17 @@ from durakv.observe.stats import Stats
 from durakv.replication import addresses
 from durakv.replication.forward import ForwardHub
 from durakv.replication.node import GroupNode
-from durakv.replication.transport import KIND_HANDOVER, KIND_RAFT, KIND_REMOVED, Transport
+from durakv.replication.transport import Transport
 from durakv.server.listener import ClientListener, explained
 from durakv.storage.store import Store
 from durakv.world.ports import Buggify, Clock, Disk, Network, Rng
 from raft.types import Entry, Membership
 
 EXIT_IO = 74
+REMOVED = (
+    "this node is no longer a member of its group and stops; to have it back, give it an empty directory and add it "
+    "under a new node id"
+)
 
 
 class World:
@@ -94,12 +98,7 @@ def build(
 
     transport = Transport(
         world.network, clock, identity.cluster_id, identity.node_id,
-        lambda from_id, kind, payload: (
-            node.on_raft_frame(from_id, payload) if kind == KIND_RAFT
-            else node.members.removed_by(payload) if kind == KIND_REMOVED
-            else node.handover.on_frame(from_id, payload) if kind == KIND_HANDOVER
-            else hub.on_frame(from_id, kind, payload)
-        ),
+        lambda from_id, kind, payload: node.on_frame(from_id, kind, payload),  # noqa: PLW0108 - not there yet
         lambda peer: node.on_peer_down(peer),  # noqa: PLW0108 - node does not exist yet
         lambda text: observer.event(Notice("peer-refused", text)),
     )  # fmt: skip
@@ -135,11 +134,7 @@ def build(
 
 def _removed(observer: Observer, on_exit: Callable[[int], None]) -> Callable[[], None]:
     def stop() -> None:
-        text = (
-            "this node is no longer a member of its group and stops; to have it back, give it an empty directory and "
-            "add it under a new node id"
-        )
-        observer.event(Notice("removed", text))
+        observer.event(Notice("removed", REMOVED))
         on_exit(0)
 
     return stop

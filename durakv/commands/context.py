@@ -6,13 +6,14 @@ a read sees data only; a local command sees the session and the node's services,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from durakv.keyspace.keyspace import Db, Keyspace
 
 if TYPE_CHECKING:
     from durakv.commands.services import Services
     from durakv.commands.session import Session
+    from durakv.commands.table import Row
 
 _MASK64 = (1 << 64) - 1
 
@@ -30,6 +31,14 @@ NOTIFY_KEY_MISS = 1 << 11  # m
 NOTIFY_NEW = 1 << 14  # n
 
 
+class Stopwatch(Protocol):
+    """Times commands for whoever runs them; no handler looks at it."""
+
+    def now_ns(self) -> int: ...
+
+    def ran(self, row: Row, argv: list[bytes], took_ns: int) -> None: ...
+
+
 class ReadContext:
     """For ``@read``: ``db`` is the selected database; handlers must not change what they are shown.
 
@@ -43,6 +52,7 @@ class ReadContext:
         self.now_ms = 0
         self.seed = 0
         self.draws = 0
+        self.stopwatch: Stopwatch | None = None
 
     def below(self, n: int) -> int:
         """Uniform-enough int in [0, n), n >= 1."""
@@ -65,6 +75,7 @@ class WriteContext:
         self.seed = 0
         self.draws = 0
         self.can_block = True
+        self.stopwatch: Stopwatch | None = None
         # Event classes somebody on this node listens to; 0 makes notify() a no-op. Never changes applied state.
         self.notify_mask = 0
         self.events: list[tuple[int, bytes, bytes]] = []

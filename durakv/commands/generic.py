@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from durakv.commands.args import parse_count, parse_int64, to_int64
+from durakv.commands.args import INT64_MAX, parse_count, parse_int64, to_int64
 from durakv.commands.context import NOTIFY_GENERIC, NOTIFY_NEW, LocalContext, ReadContext, WriteContext
 from durakv.commands.generic_values import type_name
 from durakv.commands.spec import Argv, Commands
-from durakv.resp.errors import NO_SUCH_KEY, NOT_INTEGER, TIMEOUT_NEGATIVE, CommandError
+from durakv.resp.errors import NO_SUCH_KEY, TIMEOUT_NEGATIVE, TIMEOUT_OUT_OF_RANGE, CommandError
 from durakv.resp.types import NO_REPLY, OK, Reply, Simple
 
 COMMANDS: Final = Commands("generic")
@@ -128,7 +128,7 @@ def renamenx(ctx: WriteContext, argv: Argv) -> Reply:
 def wait(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply, later: how many other nodes hold them. Source: replication.c waitCommand()."""
     replicas = parse_int64(argv[1])
-    ctx.node.wait_replicas(ctx.session, 0, replicas, _timeout_ms(argv[2]), False)
+    ctx.node.wait_replicas(ctx.session, 0, replicas, _timeout_ms(ctx, argv[2]), False)
     return NO_REPLY
 
 
@@ -139,19 +139,19 @@ def waitaof(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply, later: [synced here, other nodes]. Source: replication.c waitaofCommand()."""
     local = parse_count(argv[1], 0, 1)
     replicas = to_int64(argv[2])
-    if replicas is None:
-        raise CommandError(NOT_INTEGER)
-    if replicas < 0:
+    if replicas is None or replicas < 0:
         raise CommandError(NOT_POSITIVE)
-    ctx.node.wait_replicas(ctx.session, local, replicas, _timeout_ms(argv[3]), True)
+    ctx.node.wait_replicas(ctx.session, local, replicas, _timeout_ms(ctx, argv[3]), True)
     return NO_REPLY
 
 
-def _timeout_ms(text: bytes) -> int:
+def _timeout_ms(ctx: LocalContext, text: bytes) -> int:
     """0 waits for ever. Raises CommandError. Source: timeout.c getTimeoutFromObjectOrReply()."""
     value = to_int64(text)
     if value is None:
         raise CommandError(TIMEOUT_NOT_INTEGER)
     if value < 0:
         raise CommandError(TIMEOUT_NEGATIVE)
+    if value > INT64_MAX - ctx.node.clock.wall_ms():
+        raise CommandError(TIMEOUT_OUT_OF_RANGE)
     return value

@@ -11,8 +11,9 @@ from durakv.commands.args import parse_count, parse_int64
 from durakv.commands.context import NOTIFY_GENERIC, NOTIFY_NEW, ReadContext, WriteContext
 from durakv.commands.generic_values import copy_of
 from durakv.commands.spec import Argv, Commands
-from durakv.keyspace.dump import DumpError, dump_payload, load_payload
+from durakv.keyspace.dump import dump_payload, load_payload
 from durakv.keyspace.keyspace import Db
+from durakv.keyspace.rdb_packed import RdbError
 from durakv.resp.errors import DB_INDEX, SYNTAX, CommandError
 from durakv.resp.types import OK, Reply
 
@@ -161,7 +162,7 @@ def restore(ctx: WriteContext, argv: Argv) -> Reply:
         raise CommandError(INVALID_TTL)
     try:
         value = load_payload(argv[3])
-    except DumpError as e:
+    except RdbError as e:
         raise CommandError("ERR " + e.text) from None
     if at_ms and not options.absolute:
         at_ms = min(at_ms + ctx.now_ms, _INT64_MAX)

@@ -75,7 +75,7 @@ def config_resetstat(ctx: LocalContext, argv: Argv) -> Reply:
     """Source: config.c configResetStatCommand()."""
     ctx.node.stats.reset()
     for row in ctx.node.table.all:
-        row.calls = 0
+        row.calls = row.failed = 0
     return OK
 
 

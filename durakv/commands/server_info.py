@@ -196,10 +196,9 @@ def _commandstats(node: Services) -> Pairs:
     for row in node.table.all:
         rejected = stats.rejected.get(row.name, 0)
         if row.calls or rejected:
-            usec = stats.usec.get(row.name, 0)
-            each = usec / row.calls if row.calls else 0.0
-            told = f"calls={row.calls},usec={usec},usec_per_call={each:.2f},rejected_calls={rejected}"
-            out.append((f"cmdstat_{row.name}", f"{told},failed_calls={stats.failed.get(row.name, 0)}"))
+            each = stats.mean_us(row.name)
+            told = f"calls={row.calls},usec={round(each * row.calls)},usec_per_call={each:.2f}"
+            out.append((f"cmdstat_{row.name}", f"{told},rejected_calls={rejected},failed_calls={row.failed}"))
     return out
 
 

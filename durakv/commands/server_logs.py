@@ -185,11 +185,11 @@ def latency_doctor(ctx: LocalContext, argv: Argv) -> Reply:
 def latency_histogram(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: map of command to {calls, histogram_usec}; the histogram holds the mean only."""
     wanted = [text(name).lower() for name in argv[2:]]
-    usec = ctx.node.stats.usec
+    stats = ctx.node.stats
     flat: list[Reply] = []
     for row in ctx.node.table.all:
         if row.calls and (not wanted or row.name in wanted):
-            mean_us = max(1, usec.get(row.name, 0) // row.calls)
+            mean_us = max(1, int(stats.mean_us(row.name)))
             histogram = Map([1 << (mean_us - 1).bit_length(), row.calls])
             flat += [row.name.encode(), Map([b"calls", row.calls, b"histogram_usec", histogram])]
     return Map(flat)

@@ -24,6 +24,8 @@ from durakv.commands.spec import (
 from durakv.resp.errors import CommandError, wrong_arity
 
 # Run at once inside MULTI instead of being queued (valkey server.c processCommand()).
+# A fast command with fewer arguments more than it needs is not timed.
+_ARGS_QUICK: Final = 32
 _IMMEDIATE: Final = ("exec", "discard", "quit", "reset")
 # Allowed to a RESP2 connection with subscriptions.
 _IN_PUBSUB: Final = (
@@ -44,14 +46,15 @@ class Row:
     ``flags`` and ``categories`` are bit sets over spec.FLAGS and spec.CATEGORIES. ``first``, ``last``, ``step`` are
     COMMAND's legacy key range. ``key_at`` is 0 without keys, n when the only key is always argv[n], -1 otherwise.
     ``subs`` maps upper-case names to subcommands of a container. ``id`` numbers rows densely, in table order, and
-    differs between builds. ``calls`` counts, for INFO.
+    differs between builds. ``calls`` and ``failed`` count, for INFO.
+    ``fn`` is ``plain`` or ``timed``, see Table.time_all().
     """
 
     __slots__ = (
-        "argc_max", "argc_min", "calls", "categories", "declaration", "denyoom", "first", "flags", "fn", "forwarded",
-        "heads",
+        "argc_max", "argc_min", "calls", "categories", "declaration", "denyoom", "failed", "first", "flags", "fn",
+        "forwarded", "heads",
         "id", "immediate", "is_blocking", "key_at", "kind", "last", "movable_keys", "name", "needs_session", "no_auth",
-        "no_multi", "pubsub_ok", "specs", "step", "subs",
+        "no_multi", "plain", "pubsub_ok", "specs", "step", "subs", "timed",
     )  # fmt: skip
 
     def __init__(self, row_id: int, declaration: Declaration) -> None:
@@ -60,7 +63,7 @@ class Row:
         self.id: int = row_id
         self.name: str = name
         self.kind: int = d.kind
-        self.fn: Callable[[Any, Argv], object] = d.fn
+        self.plain: Callable[[Any, Argv], object] = d.fn
         self.argc_min: int = abs(d.arity)
         self.argc_max: int = d.arity if d.arity > 0 else ARGC_ANY
         flags = 0
@@ -78,6 +81,7 @@ class Row:
         self.subs: dict[bytes, Row] | None = None
         self.declaration: Declaration = d
         self.calls: int = 0
+        self.failed: int = 0
         # Encoded beginnings of log records, by argument count; filled by engine/entry.py.
         self.heads: dict[int, bytes] = {}
         self.denyoom: bool = "denyoom" in d.flags
@@ -89,6 +93,35 @@ class Row:
         self.forwarded: bool = name in _ON_LEADER
         # Logged with the identity of the session: it may be parked, or its keys watched.
         self.needs_session: bool = d.kind == WRITE and (self.is_blocking or name == "watch")
+        self.timed: Callable[[Any, Argv], object] = self._timed(0)
+        self.fn: Callable[[Any, Argv], object] = self.usual()
+
+    def usual(self) -> Callable[[Any, Argv], object]:
+        """``plain`` for what takes about the same time whatever the data, else a timed form."""
+        complexity = self.declaration.complexity
+        if self.kind == LOCAL or complexity == "O(1)":
+            return self.plain
+        if not self.flags & FLAGS["fast"]:
+            return self.timed
+        # Usually as quick as the others: slow only when asked for a number, or with many arguments.
+        counted = complexity.startswith("O(N)") and self.argc_max > self.argc_min
+        return self._timed(self.argc_min + (1 if counted else _ARGS_QUICK))
+
+    def _timed(self, argc_min: int) -> Callable[[Any, Argv], object]:
+        """``plain``, its time told to the context's stopwatch for requests of at least ``argc_min`` arguments."""
+        plain = self.plain
+
+        def run(ctx: Any, argv: Argv) -> object:
+            watch = ctx.stopwatch
+            if watch is None or len(argv) < argc_min:
+                return plain(ctx, argv)
+            began_ns = watch.now_ns()
+            try:
+                return plain(ctx, argv)
+            finally:
+                watch.ran(self, argv, watch.now_ns() - began_ns)
+
+        return run
 
     def positions(self, argv: Argv) -> list[int]:
         """Indexes of the keys in ``argv``, in the order of the key specs. Raises CommandError when unreadable."""
@@ -171,6 +204,12 @@ class Table:
                     parent.subs = {}
                 parent.subs[sub.encode()] = row
         return table
+
+    def time_all(self, on: bool) -> None:
+        """Time every request that reads or writes, or (as at first) only those that could take long."""
+        for row in self.all:
+            if row.kind != LOCAL:
+                row.fn = row.timed if on else row.usual()
 
     def find(self, argv: Argv) -> Row:
         """The command or subcommand ``argv`` asks for, arity checked. Raises CommandError with Valkey's texts."""

@@ -240,7 +240,10 @@ class Settings:
     # -- changing --------------------------------------------------------------------------------------------------
 
     def watch(self, name: str, watcher: Watcher) -> None:
-        """Call ``watcher(name)`` after each change of the directive. It may raise ValueError to refuse the change."""
+        """Call ``watcher(name)`` after each change of the directive. It may raise ValueError to refuse the change.
+
+        One that refuses must have changed nothing; the others are called again when the old value is back.
+        """
         self._watchers.setdefault(name, []).append(watcher)
 
     def load(self, name: str, text: str, where: str = "") -> None:
@@ -265,17 +268,17 @@ class Settings:
             parsed[directive.name] = self._parsed(directive, text, "")
         old = {name: self.value(name) for name in parsed}
         self._assign(parsed)
-        told: list[str] = []
+        # Who took the change and must hear of its end; not who refused it, for it may refuse the old value too.
+        told: list[tuple[Watcher, str]] = []
         for name in parsed:
             try:
-                told.append(name)
                 for watcher in self._watchers.get(name, ()):
                     watcher(name)
+                    told.append((watcher, name))
             except ValueError as e:
                 self._assign(old)
-                for back in told:
-                    for watcher in self._watchers.get(back, ()):
-                        watcher(back)
+                for back, of in told:
+                    back(of)
                 raise ConfigError(name, str(e)) from None
         self.given.update(dict.fromkeys(parsed))
 

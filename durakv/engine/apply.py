@@ -91,6 +91,8 @@ class Applier:
         self.ordinal = 0
         self.units = 0
         self.internal_errors = 0
+        # The requests are other nodes' or an earlier run's: they count there.
+        self.replaying = False
         # Called with (db, event, key) lists after each unit when somebody listens.
         self.publish_events: Callable[[list[tuple[int, bytes, bytes]]], None] | None = None
         # A transaction is answered: send what it published to its own session.
@@ -127,6 +129,7 @@ class Applier:
     def apply_batch(self, index: int, batch: Batch, now_ms: int, seed: int) -> None:
         """Apply the entry made from ``batch`` on the node that made it."""
         self.begin(index, now_ms, seed)
+        self.replaying = False
         for item in batch.items:
             kind = item.kind
             if kind == ITEM_WRITE:
@@ -161,6 +164,7 @@ class Applier:
                 f"entry {index} has format {fmt}, semantics {semantics}; this build knows {FORMAT}, {SEMANTICS}"
             )
         self.begin(index, now_ms, seed)
+        self.replaying = True
         reader = self.reader
         reader.feed(data[HEADER_SIZE:])
         rows = self.table.rows
@@ -223,6 +227,7 @@ class Applier:
         """A read of the same turn, run between the writes around it, under the entry's time."""
         row = item.row
         assert row is not None
+        row.calls += 1
         return self._read(row, item.argv, item.db)
 
     def _read(self, row: Row, argv: list[bytes], db: int) -> object:
@@ -233,6 +238,7 @@ class Applier:
         try:
             return row.fn(ctx, argv)
         except CommandError as e:
+            row.failed += 1
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
@@ -253,6 +259,8 @@ class Applier:
         except CommandError as e:
             # An error means "no effect": handlers check before they change, this is the net under them.
             self._undo(mark, events_mark, expired_mark)
+            if not self.replaying:
+                row.failed += 1
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise
@@ -352,6 +360,8 @@ class Applier:
         n = 0
         for part in parts:
             row = part.row
+            if session is not None:
+                row.calls += 1
             if row.kind == WRITE:
                 n += 1
                 ctx.db = ks.dbs[part.db]

@@ -14,7 +14,6 @@ from durakv.commands.acl import note_denied
 from durakv.commands.context import LocalContext
 from durakv.commands.services import GroupView
 from durakv.commands.session import Session
-from durakv.commands.spec import FLAGS
 from durakv.engine import failure, parking, pause, routing, wait
 from durakv.engine.apply import Applier, Outcome
 from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_TICK, Batch, Item
@@ -23,6 +22,7 @@ from durakv.engine.consensus import Committed, Consensus, Dropped, Forwarder
 from durakv.engine.entry import encode_batch
 from durakv.engine.gate import Gate
 from durakv.engine.pubsub import PubSub
+from durakv.engine.timing import Timing
 from durakv.engine.transactions import WATCH_LOST, begin_exec
 from durakv.engine.upkeep import Upkeep
 from durakv.keyspace.digest import digest
@@ -75,6 +75,9 @@ class Engine(Outcome):
         self.applier.publish_events = self.pubsub.keyspace_events
         self.applier.show_late = self.pubsub.show_late
         self.gate = Gate(self)
+        self.timing = Timing(clock, table, settings, stats, self.instruments)
+        for ctx in (self.applier.rctx, self.gate.rctx, self.applier.wctx):
+            ctx.stopwatch = self.timing
         self.upkeep = Upkeep(self)
         self.batch = Batch()
         self.reads = Batch()
@@ -309,9 +312,13 @@ class Engine(Outcome):
             if entry.kind == 0:
                 batch = self.proposed.pop(index, None) if self.proposed else None
                 if batch is not None and batch.term == entry.term:
+                    began_ns = self.timing.begin()
                     applier.apply_batch(index, batch, batch.now_ms, batch.seed)
+                    self.timing.entry(batch, began_ns)
                 else:
                     applier.apply_payload(index, entry.data)
+                    if self.timing.slow:
+                        self.timing.blame([])
                     if batch is not None:
                         failure.replaced(self, batch)
             elif entry.kind == 1:
@@ -351,6 +358,8 @@ class Engine(Outcome):
             for item in batch.items:
                 s = item.session
                 assert s is not None and item.row is not None
+                if s.closing:
+                    continue
                 item.row.calls += 1
                 wire = encode(self.gate.evaluate(item.row, item.argv, item.db), s.protocol)
                 if self.ks.tick_needed:
@@ -361,6 +370,8 @@ class Engine(Outcome):
                     if not s.pending:
                         s.blocked = False
                     self.emit(s, wire)
+            if self.timing.slow:
+                self.timing.blame(batch.items)
         self.proven = waiting
 
     def role_changed(self, leading: bool, leader_id: int, term: int) -> None:
@@ -415,6 +426,8 @@ class Engine(Outcome):
 
     def reply(self, session: Session, reply: object) -> None:
         """See Outcome."""
+        if session.closing:
+            return  # gone, or told already that its outcomes are unknown
         session.pending -= 1
         # A blocking request is the last one a session may have out; answers before it leave the session blocked.
         if not session.pending:
@@ -468,6 +481,7 @@ class Engine(Outcome):
         try:
             return row.fn(LocalContext(s, self), argv)
         except CommandError as e:
+            row.failed += 1
             if isinstance(e, Denied):
                 note_denied(self, s, e)
             return e
@@ -477,16 +491,7 @@ class Engine(Outcome):
             self.internal_error(0, row.name, defect)
             return ErrorReply(INTERNAL)
         finally:
-            self.took(s, row, argv, self.clock.monotonic_ns() - began_ns)
-
-    def took(self, s: Session | None, row: Row, argv: list[bytes], took_ns: int) -> None:
-        """A command ran this long; keep it in the slow log and the latency monitor when it was slow."""
-        took_us = took_ns // 1000
-        slowlog = self.instruments.slowlog
-        if 0 <= slowlog.threshold_us <= took_us and not row.flags & FLAGS["skip_commandlog"]:
-            address, name = ("", b"") if s is None else (s.address, s.name)
-            slowlog.note(took_us, argv, address, name, self.clock.wall_ms())
-        self.instruments.latency.note("command", took_us // 1000, self.clock.wall_ms())
+            self.timing.local(s, row, argv, began_ns)
 
     def exec_transaction(self, s: Session) -> object:
         """EXEC: log the queued commands as one entry, or send them to the leader."""

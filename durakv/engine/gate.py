@@ -107,6 +107,8 @@ class Gate:
             elif s.multi is not None:
                 s.multi_error = True
             self.engine.stats.error(text)
+            if row is not None:
+                self.engine.stats.reject(row.name)
             if isinstance(e, Denied):
                 note_denied(self.engine, s, e)
             self.engine.respond(s, CommandError(text))
@@ -135,6 +137,8 @@ class Gate:
     def read_now(self, s: Session, row: Row, argv: list[bytes]) -> None:
         """Run a read whose leadership is proven (or that may be stale) and queue its reply."""
         reply = self.evaluate(row, argv, s.db)
+        if self.engine.timing.slow:
+            self.engine.timing.blame_one(s)
         row.calls += 1
         if row.key_at > 0:
             if reply is None:
@@ -169,6 +173,7 @@ class Gate:
         try:
             return row.fn(ctx, argv)
         except CommandError as e:
+            row.failed += 1
             return e
         except (MemoryError, RecursionError, AssertionError):
             raise

@@ -1,4 +1,7 @@
-"""CLIENT PAUSE: requests of the paused kind wait, and so do all later ones of their session, until it ends."""
+"""CLIENT PAUSE: requests of the paused kind wait, and so do all later ones of their session, until it ends.
+
+And CLIENT UNBLOCK, which lets one parked session go on.
+"""
 
 from __future__ import annotations
 

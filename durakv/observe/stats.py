@@ -55,10 +55,12 @@ class Stats:
         self.fsync_us = 0
         self.fsync_max_us = 0
         self.fsync_buckets = [0] * _FSYNC_BUCKETS
-        # Error prefix -> count, and per command (full lower-case name) [usec, failed, rejected].
+        # Commands that were not timed one by one: how many, and how long together.
+        self.plain_calls = 0
+        self.plain_ns = 0
+        # Error prefix -> count; per command (full lower-case name) what was timed as (calls, ns), and rejections.
         self.error_counts: dict[str, int] = {}
-        self.usec: dict[str, int] = {}
-        self.failed: dict[str, int] = {}
+        self.timed: dict[str, tuple[int, int]] = {}
         self.rejected: dict[str, int] = {}
         self._at = 0
         self._last_ms = 0
@@ -79,11 +81,15 @@ class Stats:
         elif len(counts) < _ERRORS_MAX:
             counts[prefix] = 1
 
-    def took(self, name: str, usec: int, *, failed: bool = False) -> None:
+    def took(self, name: str, took_ns: int) -> None:
         """Add the time of one call of command ``name``."""
-        self.usec[name] = self.usec.get(name, 0) + usec
-        if failed:
-            self.failed[name] = self.failed.get(name, 0) + 1
+        calls, total_ns = self.timed.get(name, (0, 0))
+        self.timed[name] = (calls + 1, total_ns + took_ns)
+
+    def mean_us(self, name: str) -> float:
+        """Mean microseconds of a call: of the calls timed, else of all commands that are not timed one by one."""
+        calls, total_ns = self.timed.get(name, (self.plain_calls, self.plain_ns))
+        return total_ns / calls / 1000 if calls else 0.0
 
     def reject(self, name: str) -> None:
         """Count a call refused before it ran."""

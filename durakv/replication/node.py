@@ -17,7 +17,14 @@ from durakv.replication.gather import GATHER_MS, Gathering
 from durakv.replication.handover import Handover
 from durakv.replication.members import Members
 from durakv.replication.stuck import StuckDisk
-from durakv.replication.transport import KIND_RAFT, LANE_BULK, LANE_CONTROL, Transport
+from durakv.replication.transport import (
+    KIND_HANDOVER,
+    KIND_RAFT,
+    KIND_REMOVED,
+    LANE_BULK,
+    LANE_CONTROL,
+    Transport,
+)
 from durakv.replication.view import group_view
 from durakv.resp.errors import CommandError
 from durakv.storage.hardstate import HardState, HardStateFile
@@ -259,6 +266,17 @@ class GroupNode:
         return best
 
     # -- input ---------------------------------------------------------------------------------------------------------
+
+    def on_frame(self, from_id: int, kind: int, payload: bytes) -> None:
+        """Any frame of a peer. Raises ValueError or struct.error when malformed."""
+        if kind == KIND_RAFT:
+            self.on_raft_frame(from_id, payload)
+        elif kind == KIND_REMOVED:
+            self.members.removed_by(payload)
+        elif kind == KIND_HANDOVER:
+            self.handover.on_frame(from_id, payload)
+        else:
+            self.hub.on_frame(from_id, kind, payload)
 
     def on_raft_frame(self, from_id: int, payload: bytes) -> None:
         """A message from a peer. Raises ValueError when malformed or not from whom it says."""

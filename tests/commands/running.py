@@ -46,10 +46,18 @@ def declarations(names: tuple[str, ...]) -> list[Declaration]:
     return out
 
 
+class Clock:
+    """The present, for what counts from it."""
+
+    def wall_ms(self) -> int:
+        return int(time.time() * 1000)
+
+
 class Node:
     """The services the local commands of the data groups use."""
 
     def __init__(self) -> None:
+        self.clock = Clock()
         self.waits: list[tuple[int, int, int, bool]] = []
 
     def wait_replicas(self, session: Session, local: int, replicas: int, timeout_ms: int, aof: bool) -> None:

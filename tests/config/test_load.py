@@ -138,12 +138,31 @@ def test_watchers_hear_changes_and_may_refuse_them():
         if s.maxclients > 100:
             raise ValueError("not enough file descriptors")
 
+    s.watch("timeout", lambda name: heard.append((name, s.timeout)))
+    s.watch("maxclients", lambda name: heard.append(("before", s.maxclients)))
     s.watch("maxclients", refuse)
     s.set("maxclients", "50")
     with pytest.raises(ConfigError, match="not enough file descriptors"):
         s.set_many([("timeout", "9"), ("maxclients", "500")])
     assert (s.maxclients, s.timeout) == (50, 0)
-    assert heard == [("maxclients", 50), ("maxclients", 500), ("maxclients", 50)]
+    # Who took the change hears of its end; who refused it never had it.
+    assert heard == [
+        ("before", 50), ("maxclients", 50), ("timeout", 9), ("before", 500), ("maxclients", 500), ("timeout", 0),
+        ("before", 50),
+    ]  # fmt: skip
+
+
+def test_a_refused_change_leaves_a_value_that_would_be_refused_as_well():
+    s = Settings()
+    s.load("maxclients", "500")
+
+    def refuse(name: str) -> None:
+        raise ValueError("not enough file descriptors")
+
+    s.watch("maxclients", refuse)
+    with pytest.raises(ConfigError, match="not enough file descriptors"):
+        s.set("maxclients", "600")
+    assert s.maxclients == 500
 
 
 def test_get_matches_names_aliases_and_globs():

@@ -78,6 +78,68 @@ def test_a_dropped_proposal_is_definite() -> None:
     assert rig.ask(a, "GET k") == [None]
 
 
+def test_a_refusal_is_not_taken_for_the_answer_to_an_earlier_request() -> None:
+    rig = Rig()
+    a, b = rig.client(), rig.client()
+    a.send("SET k 1")
+    rig.turn()
+    rig.consensus.dropped = "CLUSTERDOWN leadership is being handed over; nothing was logged, try again"
+    a.send("SET k 2", "GET k")
+    b.send("SET j 1")
+    rig.turn()
+    replies = a.got()
+    assert len(replies) == 3 and all(str(r).startswith("UNKNOWN ") for r in replies)
+    assert a.closed and a.session.pending == 0
+    # Nobody else is drawn in, and the entry that was under way is answered to nobody.
+    assert b.got() == [rig.consensus.dropped] and not b.closed
+    assert rig.engine.stats.unknown_outcomes == 3
+    rig.consensus.dropped = ""
+    rig.settle()
+    assert a.got() == [] and rig.ask(b, "GET k") == [b"1"]
+
+
+def test_a_refusal_of_others_leaves_a_parked_request_alone() -> None:
+    rig = Rig()
+    a = rig.client()
+    a.send("SET k 1", "BLPOP q 0")
+    rig.turn()
+    rig.consensus.dropped = "THROTTLED too much"
+    rig.settle()
+    assert a.got() == [b"OK"] and a.session.blocked
+    b = rig.client()
+    assert rig.ask(b, "SET j 1") == ["THROTTLED too much"]
+    assert a.session.blocked and not a.closed
+
+
+def test_demotion_with_an_entry_in_flight_leaves_parked_requests_unknown() -> None:
+    rig = Rig()
+    parked, writer, idle = rig.client(), rig.client(), rig.client()
+    rig.ask(parked, "BLPOP q 0")
+    rig.ask(idle, "SET k 0")
+    # The next leader may commit this and the parked client be served by it.
+    writer.send("RPUSH q 1", "GET k")
+    rig.turn()
+    rig.consensus.follow()
+    for client, count in ((parked, 1), (writer, 2)):
+        replies = client.got()
+        assert len(replies) == count and all(str(r).startswith("UNKNOWN demoted") for r in replies)
+        assert client.closed and client.session.pending == 0
+    assert not idle.closed and idle.got() == []
+    assert rig.engine.stats.unknown_outcomes == 3
+    assert not rig.engine.proposed
+
+
+def test_demotion_with_a_transaction_in_flight_is_one_unknown() -> None:
+    rig = Rig()
+    a = rig.client()
+    a.send("MULTI", "SET k 1", "SELECT 1", "SET k 2", "EXEC", "GET k")
+    rig.turn()
+    rig.consensus.follow()
+    replies = a.got()
+    assert replies[:4] == [b"OK", b"QUEUED", b"QUEUED", b"QUEUED"]
+    assert [str(r).split()[0] for r in replies[4:]] == ["UNKNOWN"] and a.closed
+
+
 def test_an_entry_of_another_term_at_the_same_index_is_unknown() -> None:
     rig = Rig()
     a = rig.client()

@@ -172,7 +172,7 @@ def test_info_counts_calls_and_resets():
     node = FakeNode()
     s = node.client()
     run(node, s, "PING")
-    node.stats.took("ping", 30)
+    node.stats.took("ping", 30_000)
     node.stats.error("ERR x")
     text = run(node, s, "INFO commandstats errorstats").text.decode()
     assert "cmdstat_ping:calls=1,usec=30,usec_per_call=30.00,rejected_calls=0,failed_calls=0" in text

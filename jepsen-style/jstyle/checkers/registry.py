@@ -43,6 +43,7 @@ _ALL: Final = (
     Workload("queue", "enqueue, dequeue, drain", ["queue:check"]),
     Workload("lock", "acquire, release, fenced writes", ["lock:check"]),
     Workload("expiry", "keys with a deadline", ["expiry:check"]),
+    Workload("order", "publishers and observers of one stream", ["order:check"]),
 )
 WORKLOADS: Final = {workload.name: workload for workload in _ALL}
 

@@ -33,7 +33,7 @@ class SimProbe:
         always: tuple[str, ...] = (),
     ) -> None:
         self.draw = Draw(shape, classes, workloads, safety_ms)
-        self.judge = judge_with(_JUDGE_S) if judged else None
+        self.judged = judged
         faults = "any" if classes is None else ",".join(classes) or "none"
         checked = " judged" if judged else ""
         self.always = always
@@ -43,7 +43,7 @@ class SimProbe:
     def run(self, seed: int) -> list[Sighting]:
         plan = draw_plan(seed, self.draw)
         plan.options.buggify_always = self.always
-        result = run(plan, self.judge)
+        result = run(plan, judge_with(plan, _JUDGE_S) if self.judged else None)
         if result.valid == FALSE:
             return [Sighting(result.invariant, f"seed {seed}: {result.text}", self._repeat(seed))]
         if result.invariant == HARNESS:

@@ -42,6 +42,8 @@ def judge_with(plan: Plan, budget_s: float = BUDGET_S) -> Callable[[str, list[Op
         options: dict[str, object] = {"workload": kind, "budget_s": budget_s, "jobs": 1}
         if kind == "bank":
             options |= {"total": ACCOUNTS * BALANCE, "accounts": [str(n) for n in range(ACCOUNTS)]}
+        if kind == "queue":
+            options["fifo"] = True
         if kind == "expiry":
             options["bound_ms"] = clocks_apart_ms(plan)
         out = []
