@@ -10,7 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
-from jstyle.mutants import checker_mutants, engine_mutants, raft_mutants, storage_mutants
+from jstyle.mutants import (
+    checker_mutants,
+    collection_checker_mutants,
+    engine_mutants,
+    raft_mutants,
+    storage_mutants,
+    txn_checker_mutants,
+)
 from jstyle.mutants.figure8 import Figure8Probe, StaleTailProbe
 from jstyle.mutants.golden import GoldenProbe
 from jstyle.mutants.probe_sim import SimProbe
@@ -60,6 +67,7 @@ _FIGURE_8: Final = Figure8Probe()
 _STALE_TAIL: Final = StaleTailProbe()
 _QUEUES: Final = QueueProbe()
 _LINEAR: Final = GoldenProbe("linear")
+_TRANSACTIONS: Final = GoldenProbe("append", "wr")
 
 _ROUGH: Final = ("kill", "power", "partition", "frames", "loss", "pause")
 _SIM: Final = SimProbe("3", _ROUGH, ("register", "append"), 15_000)
@@ -125,13 +133,24 @@ MUTANTS: Final[Sequence[Mutant]] = (
         Mutant(known.name, f"checker {known.about}", "checker", ("GOLDEN",), _planted(known.name), _LINEAR)
         for known in _c.CHECKER_MUTANTS.values()
     ),
+    *(
+        Mutant(name, f"checker {about}", "checker", ("GOLDEN",), txn_checker_mutants.MUTANTS[name], _TRANSACTIONS)
+        for name, about in (
+            ("C1-txn", "drops real-time edges between transactions"),
+            ("C2-txn", "treats info as fail in transactions"),
+            ("C4-txn", "skips crashed transactions"),
+        )
+    ),
+    *(
+        Mutant(known.name, f"checker {known.about}", "checker", ("GOLDEN",), known.patch, GoldenProbe(*known.folders))
+        for known in collection_checker_mutants.CATALOGUE.values()
+    ),
 )  # fmt: skip
 
 _CHECKPOINTS: Final = "waits for checkpoints: the log is the only durable state, restart is replay"
 _LEASE: Final = "waits for lease mode's invariants L1-L4 in the simulator"
 _WITNESS: Final = "waits for the witness"
 _SLOTS: Final = "waits for sharded groups and slot handoff"
-_TXN: Final = "waits for the transaction and set checkers and their golden histories"
 _MEMBERS: Final = "waits for membership changes as nemesis actions with invariant R9"
 
 WAITING: Final[Sequence[Waiting]] = (
@@ -151,8 +170,6 @@ WAITING: Final[Sequence[Waiting]] = (
     Waiting("M27", "snapshot taken without request-id table", _CHECKPOINTS),
     Waiting("M30", "removed node still counted in / still votes", _MEMBERS),
     Waiting("M31", "two config changes in flight", _MEMBERS),
-    Waiting("C1-txn", "checker drops real-time edges between transactions", _TXN),
-    Waiting("C3", "checker ignores duplicates in set reads", _TXN),
 )
 
 
