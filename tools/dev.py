@@ -20,6 +20,7 @@ HELP = """usage: python3 -m tools.dev VERB [options]
 
   up [--detach] [--nodes N] [--base-port P] [--dir D]   start a local cluster (durakv cluster up)
   test [pytest options]     the whole suite; the unit tests also with compiled modules off
+  harness                   simulated clusters (200 fixed seeds, fresh ones), crash enumeration, planted bugs
   check                     lint, format, types, import contracts, tidy, unit tests
   fast                      lint, format and types of changed files, unit tests
   bench [--quick] [...]     measure durakv beside its peers; writes docs/benchmarks.md
@@ -28,6 +29,11 @@ HELP = """usage: python3 -m tools.dev VERB [options]
 
 Every verb makes .venv with the pinned dependencies when it is missing or out of date.
 """
+
+# Seeds nobody has run before, from the commit's hash.
+_FRESH_FROM = 1_000_000
+_FRESH_RANGE = 1_000_000_000
+_FRESH_SEEDS = 60
 
 # Directories whose code is compiled, or sits directly on compiled code: tested both ways.
 UNIT_DIRS = (
@@ -107,7 +113,30 @@ def test(rest: list[str]) -> int:
         code = run("python", "-m", "pytest", "-q", *units, DURAKV_INTERPRETED="1")
         if code != 0:
             return code
+    code = harness([])
+    if code != 0:
+        return code
     return run("python", "-m", "pytest", "-q", "--durations=15")
+
+
+def harness(rest: list[str]) -> int:
+    """The correctness harness as a gate: every step must find what it should and nothing else."""
+    del rest
+    native_build.settle(ROOT, compiled_names(), rebuild=False)
+    chance = commit_number()
+    fresh = _FRESH_FROM + chance % _FRESH_RANGE
+    return run_all(
+        lambda: run("jstyle", "sim", "--seeds", "0:200", "-j2"),
+        lambda: run("jstyle", "sim", "--seeds", f"{fresh}:{fresh + _FRESH_SEEDS}", "-j2"),
+        lambda: run("jstyle", "crash", "--subsets", "20"),
+        lambda: run("jstyle", "mutants", "--quick", "--rotation", str(chance % 1000)),
+    )
+
+
+def commit_number() -> int:
+    """A number that follows from the commit, so that what chance chose here can be chosen again; 0 without git."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, capture_output=True, text=True)
+    return int(done.stdout[:8], 16) if done.returncode == 0 else 0
 
 
 def check(rest: list[str]) -> int:
@@ -178,6 +207,7 @@ def tidy(rest: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "up": up,
     "test": test,
+    "harness": harness,
     "check": check,
     "fast": fast,
     "bench": bench,
