@@ -69,6 +69,25 @@ def test_an_element_may_come_out_as_often_as_it_went_in_under_one_key_only():
     assert [(anomaly.name, anomaly.key) for anomaly in verdict.anomalies] == [("unexpected", "b")]
 
 
+def test_what_a_drain_has_shown_must_still_be_there_though_its_addition_was_never_answered():
+    steps = [(0, "invoke", "enqueue", 1), (0, "info", "enqueue", 1)]
+    steps += [(1, "invoke", "drain", None), (1, "ok", "drain", [1])]
+    unseen = ops_of(*steps[:2], (1, "invoke", "drain", None), (1, "ok", "drain", []))
+    assert queue.check(unseen, {}).valid == "unknown"
+    lost = queue.check(ops_of(*steps, (1, "invoke", "drain", None), (1, "ok", "drain", [])), {})
+    assert names(lost) == ["lost"] and lost.counts["acknowledged"] == 0
+    empty = queue.check(
+        ops_of(*steps, (1, "invoke", "dequeue", None), (1, "fail", "dequeue", None, {"error": "empty"})), {}
+    )
+    assert names(empty) == ["wrongly-empty"]
+    # The same answers, but the first drain is not over when the second look begins.
+    overlap = ops_of(
+        *steps[:2],
+        (1, "invoke", "drain", None), (2, "invoke", "drain", None), (1, "ok", "drain", [1]), (2, "ok", "drain", []),
+    )  # fmt: skip
+    assert queue.check(overlap, {}).valid == "true"
+
+
 def test_a_drain_of_nothing_tells_nothing():
     verdict = queue.check(ops_of((0, "invoke", "drain", None), (0, "ok", "drain", [])), {})
     assert verdict.valid == "unknown" and verdict.why

@@ -224,7 +224,7 @@ def _check_values(key: _Key, findings: Findings) -> None:
     for txn, elements in key.external:
         last = elements[-1] if elements else None
         writer = key.writer.get(last)
-        if writer is None or writer is txn or writer.outcome == FAIL or key.last_of[writer.number] == last:
+        if writer is None or writer is txn or writer.outcome == FAIL or key.last_of[writer.number] in elements:
             continue
         text = (
             f"{txn.name} read {said(key.key)} up to {said(last)}, but {writer.name} went on to append"

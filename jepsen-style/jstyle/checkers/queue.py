@@ -1,8 +1,8 @@
 """What went into a queue comes out once: nothing lost, nothing twice, nothing nobody put there.
 
-An acknowledged element that neither a dequeue nor a later drain shows may have gone to a dequeue that was never
-answered; only more such elements than such dequeues are a loss. Rule: an element counts as often as additions of it may
-have happened. Stream entries are elements whose addition is answered by an id.
+An element acknowledged, or shown by a drain, that neither a dequeue nor a later drain shows may have gone to a dequeue
+that was never answered; only more such elements than such dequeues are a loss. Rule: an element counts as often as
+additions of it may have happened. Stream entries are elements whose addition is answered by an id.
 
 Operations: ``enqueue`` of an element; ``xadd`` of one, answered by its id ``"ms-seq"``; ``dequeue``, answered by an
 element or refused with error ``empty``; ``drain``, answered by all elements still there. Options: ``fifo`` true when
@@ -35,9 +35,10 @@ _EMPTY: Final = "empty"
 class Element:
     """Indexes of operations: ``begun`` first addition that may have happened, ``known`` first proof of it."""
 
-    __slots__ = ("additions", "begun", "failed", "known", "taken")
+    __slots__ = ("acked", "additions", "begun", "failed", "known", "taken")
 
     def __init__(self) -> None:
+        self.acked = False
         self.additions = 0
         self.begun = NEVER
         self.failed = NEVER
@@ -92,6 +93,7 @@ class Queue:
         element.additions += 1
         element.begun = min(element.begun, start.index)
         if done is not None:
+            element.acked = True
             element.known = min(element.known, done.index)
             if start.f == "xadd":
                 self.ids.append((start.index, done.index, stream_id(done)))
@@ -123,6 +125,8 @@ class Queue:
             element = self._element(value)
             if takes:
                 element.taken.append((look.start, look.end))
+            else:
+                element.known = min(element.known, look.end)
         if takes:
             look.listed = []
 
@@ -160,7 +164,7 @@ def losses(queue: Queue) -> list[Anomaly]:
             ops = [*sorted(queue.elements[value].known for value in gone)[:20], drain.start, drain.end]
             listed = ", ".join(map(repr, gone[:10])) + (", ..." if len(gone) > 10 else "")
             text = (
-                f"{len(gone)} acknowledged{of(queue.key)} ({listed}) are neither dequeued nor in the drain at"
+                f"{len(gone)} acknowledged or seen{of(queue.key)} ({listed}) are neither dequeued nor in the drain at"
                 f" {drain.end}, and only {takers} unanswered dequeues can have taken one"
             )
             return [Anomaly(LOST, text, ops, queue.key, {"elements": gone, "takers": takers})]
@@ -299,7 +303,7 @@ def check(history: Sequence[Op], options: Options) -> Verdict:
         queue = Queue(key, calls, drain_takes=drain_takes)
         counts["keys"] += 1
         counts["additions"] += sum(element.additions for element in queue.elements.values())
-        counts["acknowledged"] += sum(element.known < NEVER for element in queue.elements.values())
+        counts["acknowledged"] += sum(element.acked for element in queue.elements.values())
         counts["dequeued"] += sum(len(element.taken) for element in queue.elements.values())
         counts["crashed_dequeues"] += len(queue.crashed)
         counts["empty"] += len(queue.empties)
