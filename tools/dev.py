@@ -113,9 +113,6 @@ def test(rest: list[str]) -> int:
         code = run("python", "-m", "pytest", "-q", *units, DURAKV_INTERPRETED="1")
         if code != 0:
             return code
-    code = harness([])
-    if code != 0:
-        return code
     return run("python", "-m", "pytest", "-q", "--durations=15")
 
 
