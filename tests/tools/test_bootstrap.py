@@ -54,7 +54,7 @@ def test_the_compiled_list_does_not_ask_for_an_install(root: Path) -> None:
 
 def test_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert dev.main(["nonsense"]) == 2
-    assert "one of: up, test, check" in capsys.readouterr().err
+    assert "one of: up, test, harness, check" in capsys.readouterr().err
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

@@ -398,6 +398,7 @@ class Nemesis:
                 link.interposer.enabled = False
             if link.source in names and link.target in names:
                 cluster.fabric.heal(link.source, link.target)
+                cluster.fabric.unclog(link.source, link.target)
         self._whole_cuts([machine.name for machine in members])
         self._end_slow_streams()
         # Again for those that were being opened just then.

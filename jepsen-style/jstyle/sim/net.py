@@ -219,11 +219,16 @@ class Fabric:
             elif there.refusing or port not in there.listeners:
                 fail(ConnectionRefusedError(f"{target} port {port} refused"), timeline.now_ns + back_ns)
             else:
-                timeline.at(back_ns, lambda: door.enter(opened))
+                process = there.door
+                timeline.at(back_ns, lambda: door.enter(partial(opened, process)))
 
-        def opened() -> None:
+        def opened(process: Door) -> None:
             if back.blocked:
                 late()
+                return
+            if there.door is not process or port not in there.listeners:
+                # Whoever was to accept it has gone meanwhile; the kernel answers for the next process, or for none.
+                fail(ConnectionResetError(f"{target} port {port}: no such stream"), timeline.now_ns)
                 return
             mine, theirs = End(here, out, port, here.ephemeral_port()), End(there, back, port, port)
             mine.peer, theirs.peer = theirs, mine
@@ -283,6 +288,13 @@ class Fabric:
                 link.settle()
 
         self.timeline.at(duration_ns, unclog)
+
+    def unclog(self, source: str, target: str) -> None:
+        """End a direction's clogs before their time."""
+        link = self.link(source, target)
+        link.calm += 1
+        link.clogs = 0
+        link.settle()
 
     def swizzle(self, names: Iterable[str], duration_ns: int) -> None:
         """Clog a random part of the links among hosts one after another, and free them in another order."""
