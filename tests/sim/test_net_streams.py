@@ -6,6 +6,7 @@ import pytest
 
 from durakv.replication.transport import KIND_FORWARD, KIND_RAFT, FrameReader, frame
 from durakv.world.ports import Stream
+from jstyle.sim.clock import OpenDoor
 from jstyle.sim.interposer import FrameOptions
 from jstyle.sim.net import Fabric, NetOptions
 from jstyle.sim.timeline import MS, SECOND, Timeline
@@ -144,6 +145,41 @@ def test_a_clog_delivers_in_a_burst() -> None:
     assert there.got == b"01234"
 
 
+def test_a_clog_ended_early_stays_ended_and_ends_no_later_one() -> None:
+    world = World()
+    here, there = world.pair()
+    world.fabric.clog("a", "b", 10 * SECOND)
+    here.write(b"held")
+    world.run(SECOND)
+    assert there.got == b""
+    world.fabric.unclog("a", "b")
+    world.run(SECOND)
+    assert there.got == b"held"
+    world.fabric.clog("a", "b", 20 * SECOND)
+    here.write(b" again")
+    world.run(10 * SECOND)
+    assert there.got == b"held"
+    world.run(12 * SECOND)
+    assert there.got == b"held again"
+
+
+@pytest.mark.parametrize("how", ["unclog", "repair"])
+def test_a_swizzle_does_not_go_on_after_its_end(how: str) -> None:
+    blocked = 0
+    for seed in range(20):
+        world = World(seed)
+        world.fabric.swizzle(["a", "b"], 20 * SECOND)
+        link = world.fabric.link("a", "b")
+        if how == "unclog":
+            world.fabric.unclog("a", "b")
+        else:
+            world.fabric.repair()
+        assert not world.run(20 * SECOND, lambda link=link: link.blocked)
+        world.fabric.swizzle(["a", "b"], 20 * SECOND)
+        blocked += world.run(20 * SECOND, lambda link=link: link.blocked)
+    assert blocked > 3
+
+
 def test_partition_isolates_sides_only() -> None:
     world = World()
     world.fabric.partition(["a"], ["b", "c"])
@@ -258,6 +294,26 @@ def test_a_killed_process_says_goodbye_a_machine_without_power_does_not() -> Non
     host.start(host.door)
     world.run(SECOND)
     assert [type(e) for e in here.closes] == [ConnectionResetError]
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_process_that_ends_while_it_is_dialled_resets_the_stream(listens: bool) -> None:
+    """The kernel has answered for a process that is gone: nobody may be left waiting on such a stream."""
+    world = World(delay_min_us=(1000, 1000), delay_mean_us=(1001, 1001), tail=(0.0, 0.0))
+    host = world.fabric.host("b")
+    knocked = world.time.now_ns
+    here = world.dial()
+    # Half a round trip and a little: the dial has been answered, and the answer is on its way.
+    while world.time.now_ns == knocked:
+        assert world.time.run_for(SECOND, lambda: world.time.now_ns > knocked)
+    accept = host.listeners[PORT]
+    host.stop(power_cut=False)
+    host.start(OpenDoor())
+    if listens:
+        world.fabric.listen("b", PORT, accept)
+    world.run(SECOND)
+    assert [type(error) for error in here.closes] == [ConnectionResetError]
+    assert world.accepted == []
 
 
 def test_a_silent_peer_is_found_by_keepalive() -> None:

@@ -14,7 +14,7 @@ from durakv.keyspace.digest import digest
 from jstyle.sim.client import Client
 from jstyle.sim.cluster import Cluster
 from jstyle.sim.invariants import Invariants
-from jstyle.sim.machine import Machine
+from jstyle.sim.machine import EXIT_BUG, Machine
 from jstyle.sim.nemesis import Nemesis
 from jstyle.sim.schedule import Plan
 from jstyle.sim.shadow import Shadow
@@ -27,6 +27,10 @@ TERM_GROWTH_MAX: Final = 3
 _SETTLE_MS: Final = 15_000
 _HEARING_MS: Final = 120_000
 _QUEUE_BYTES_MAX: Final = 1 << 20
+
+
+class _Spoilt(Exception):
+    """A node of the core came upon the damage of its medium and stopped: nothing is promised any more."""
 
 
 class Liveness:
@@ -49,6 +53,12 @@ class Liveness:
 
     def run(self) -> None:
         """Heal and require. Raises Violation P9, P10 or R5."""
+        try:
+            self._run()
+        except _Spoilt:
+            self.expected = False
+
+    def _run(self) -> None:
         nodes = self.plan.core or self._members()
         self.core = [self.cluster.machine(node) for node in nodes]
         self.nemesis.heal(nodes)
@@ -64,7 +74,7 @@ class Liveness:
         self._await_service()
         for client in self.clients:
             client.stop()
-        self.settle()
+        self._settle()
         self._no_growth(terms_before)
         self._nothing_piled_up()
 
@@ -92,11 +102,22 @@ class Liveness:
 
         def after_event() -> bool:
             self.invariants.check()
+            self._watch_media()
             if not self.plan.core:
                 self._drop_removed()
             return bool(until())
 
         return self.cluster.timeline.run_for(ms * MS, after_event)
+
+    def _watch_media(self) -> None:
+        """A bit that flipped long ago may lie where a node looks only now. It must stop there, as it must refuse to
+        start on a damaged log. Raises _Spoilt.
+        """
+        for machine in self.core:
+            if machine.app is None and machine.exits[-1:] == [EXIT_BUG]:
+                faults = machine.disk.faults
+                if faults is not None and faults.medium_damaged():
+                    raise _Spoilt
 
     def _drop_removed(self) -> None:
         """A membership was committed or rolled back: whom it leaves out, the core need not serve any more."""
@@ -199,6 +220,12 @@ class Liveness:
 
     def settle(self) -> None:
         """Let every open operation end and the core agree. Raises Violation P10 or R5."""
+        try:
+            self._settle()
+        except _Spoilt:
+            self.expected = False
+
+    def _settle(self) -> None:
         slowest_ms = max((client.plan.timeout_ms for client in self.clients), default=0)
         if not self._wait(slowest_ms + _SETTLE_MS, lambda: not any(client.busy for client in self.clients)):
             raise Violation("P10", "client operations stay open")

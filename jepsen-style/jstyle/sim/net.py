@@ -67,7 +67,7 @@ class Link:
         self.cut = False
         self.clogs = 0
         self.blocked = False
-        # Counts how often everything was repaired.
+        # Counts how often its clogs were ended before their time; what was planned before that is off.
         self.calm = 0
         # Ends with arrivals that met the blocked link, one mention per arrival.
         self.held: list[End] = []
@@ -290,14 +290,16 @@ class Fabric:
         self.timeline.at(duration_ns, unclog)
 
     def unclog(self, source: str, target: str) -> None:
-        """End a direction's clogs before their time."""
+        """End a direction's clogs before their time, and those that a swizzle still had in mind."""
         link = self.link(source, target)
         link.calm += 1
         link.clogs = 0
         link.settle()
 
     def swizzle(self, names: Iterable[str], duration_ns: int) -> None:
-        """Clog a random part of the links among hosts one after another, and free them in another order."""
+        """Clog a random part of the links among hosts one after another, and free them in another order; those not
+        yet clogged when ``unclog`` or ``repair`` comes stay free.
+        """
         self._swizzles += 1
         random = stream(self.seed, "swizzle", "fabric", self._swizzles)
         hosts = list(names)
@@ -306,7 +308,12 @@ class Fabric:
                 if source != target and random.random() < 0.5:
                     begin_ns = random.randrange(duration_ns // 2 + 1)
                     length_ns = random.randrange(1, duration_ns - begin_ns + 1)
-                    self.timeline.at(begin_ns, partial(self.clog, source, target, length_ns))
+                    calm = self.link(source, target).calm
+                    self.timeline.at(begin_ns, partial(self._clog_unless_over, source, target, length_ns, calm))
+
+    def _clog_unless_over(self, source: str, target: str, duration_ns: int, calm: int) -> None:
+        if self.link(source, target).calm == calm:
+            self.clog(source, target, duration_ns)
 
     def reset(self, choose: Callable[[End], bool]) -> None:
         """Break streams at an arbitrary byte; both ends hear of it, at different times, one perhaps much later."""
