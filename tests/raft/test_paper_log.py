@@ -46,6 +46,9 @@ def test_a_lazy_commit_rides_on_the_next_append():
     second = leader.propose(b"y")
     c.settle()
     assert [c.core(n).log.commit for n in (1, 2, 3)] == [second, first, first]
+    # Sending for another reason, a resend to one peer say, is no reason to tell the others.
+    leader.send_needed = True
+    c.settle()
     assert len(sent(c, Heartbeat)) == told
     leader.announce_commit()
     c.settle()
