@@ -20,7 +20,7 @@ import durakv
 from durakv.app import World, build
 from durakv.config.load import load
 from durakv.config.settings import ConfigError
-from durakv.observe.events import Notice
+from durakv.observe.events import Notice, Observer
 from durakv.observe.log import LineLog
 from durakv.storage.errors import StorageError
 from durakv.world.real_clock import RealClock
@@ -46,6 +46,19 @@ def write_line(text: str) -> None:
     """One line of the log to standard output."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def report_crash(context: dict[str, object], log: Observer) -> int:
+    """Say why the loop ended, given asyncio's ``context`` of the exception; the exit code."""
+    error = context.get("exception")
+    if isinstance(error, StorageError):
+        # The medium is at fault, not the code, and the error says what to do.
+        sys.stderr.write(f"durakv: {error}\n")
+        return error.exit_code
+    log.event(Notice("crash", f"{context.get('message')}: {error!r}"))
+    if isinstance(error, BaseException):
+        traceback.print_exception(error)
+    return EXIT_BUG
 
 
 def run_server(argv: list[str]) -> int:
@@ -80,11 +93,7 @@ def run_server(argv: list[str]) -> int:
         return getattr(e, "exit_code", EXIT_USAGE)
 
     def crashed(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        error = context.get("exception")
-        log.event(Notice("crash", f"{context.get('message')}: {error!r}"))
-        if isinstance(error, BaseException):
-            traceback.print_exception(error)
-        stop(EXIT_BUG)
+        stop(report_crash(context, log))
 
     loop.set_exception_handler(crashed)
     for number in (signal.SIGTERM, signal.SIGINT):

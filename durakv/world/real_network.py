@@ -16,6 +16,9 @@ from durakv.world.ports import StreamHandler
 
 DEFAULT_BACKLOG: Final = 511
 DEFAULT_KEEPALIVE_S: Final = 300
+# Sent bytes nobody acknowledges for this long end a dialled connection: without it a peer that vanished would be
+# written to until the kernel's own patience ends, which takes a quarter of an hour.
+UNACKNOWLEDGED_MAX_MS: Final = 10_000
 # Valkey's anetKeepAlive(): three probes, a third of the interval apart.
 _KEEPALIVE_PROBES: Final = 3
 
@@ -47,7 +50,10 @@ class RealStream(asyncio.BaseProtocol):
         # uvloop's transports have the interface without being subclasses.
         stream = cast(asyncio.Transport, transport)
         if self._keepalive_s is not None:
-            _set_options(transport.get_extra_info("socket"), self._keepalive_s)
+            sock = transport.get_extra_info("socket")
+            _set_options(sock, self._keepalive_s)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MAX_MS)
         self._transport = stream
         self.write = stream.write
         self.opened = True

@@ -351,3 +351,39 @@ def test_clock_and_rng() -> None:
     assert {rng.below(3) for _ in range(200)} == {0, 1, 2}
     assert len(rng.token(16)) == 16
     assert rng.token(16) != rng.token(16)
+
+
+class _Dialled:
+    """A handler that writes without end to a peer that takes nothing."""
+
+    def __init__(self) -> None:
+        self.closed: list[Exception | None] = []
+
+    def on_open(self, stream: Stream) -> None:
+        stream.write(bytes(16 << 20))
+
+    def on_data(self, data: bytes) -> None:
+        raise AssertionError("the peer says nothing")
+
+    def on_close(self, error: Exception | None) -> None:
+        self.closed.append(error)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="no TCP_USER_TIMEOUT: UNTESTED vanished peers")
+def test_a_dialled_peer_that_acknowledges_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("durakv.world.real_network.UNACKNOWLEDGED_MAX_MS", 300)
+
+    async def scenario() -> list[Exception | None]:
+        network = RealNetwork(asyncio.get_running_loop())
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            handler = _Dialled()
+            network.connect("127.0.0.1", server.getsockname()[1], handler, 1000)
+            for _ in range(1500):
+                if handler.closed:
+                    break
+                await asyncio.sleep(0.01)
+            return handler.closed
+
+    closed = uvloop.new_event_loop().run_until_complete(scenario())
+    assert len(closed) == 1
+    assert isinstance(closed[0], TimeoutError), closed
