@@ -6,23 +6,26 @@ from collections.abc import Callable
 
 import raft
 from durakv.acl.users import Acl
-from durakv.commands.acl import build_acl
+from durakv.commands.acl import build_acl, load_users
 from durakv.commands.table import Table, build_table
 from durakv.config.rewrite import DiskConfigFile
 from durakv.config.settings import Settings
 from durakv.engine.engine import Engine
-from durakv.founding import first_address, open_directory
+from durakv.founding import GROUP_ID, first_address, open_directory
 from durakv.keyspace.keyspace import Keyspace
 from durakv.observe.events import Notice, Observer
 from durakv.observe.process import ProcessProbe
 from durakv.observe.stats import Stats
 from durakv.replication import addresses
 from durakv.replication.forward import ForwardHub
+from durakv.replication.members import UNSYNCED_WITH_WITNESS
 from durakv.replication.node import GroupNode
 from durakv.replication.transport import Transport
 from durakv.server.listener import ClientListener, explained
+from durakv.storage.log import SYNC_ALWAYS
 from durakv.storage.store import Store
-from durakv.world.ports import Buggify, Clock, Disk, Network, Rng
+from durakv.witness.parts import WitnessParts
+from durakv.world.ports import Buggify, Clock, Disk, Network, OpenObjectStore, Rng
 from raft.types import Entry, Membership
 
 EXIT_IO = 74
@@ -37,7 +40,7 @@ class World:
 
     def __init__(
         self, clock: Clock, rng: Rng, disk: Disk, network: Network, process: ProcessProbe,
-        buggify: Buggify | None = None,
+        buggify: Buggify | None = None, witness_disk: Disk | None = None, open_objects: OpenObjectStore | None = None,
     ) -> None:  # fmt: skip
         self.clock = clock
         self.rng = rng
@@ -45,6 +48,9 @@ class World:
         self.network = network
         self.process = process
         self.buggify = buggify
+        # A lane of its own for a witness kept as a file or an object, which may block for seconds.
+        self.witness_disk = witness_disk
+        self.open_objects = open_objects
 
 
 class App:
@@ -65,6 +71,7 @@ class App:
         self.node.stopped = True
         self.listener.close()
         self.transport.close()
+        self.node.witness.close()
         self.store.close(done)
 
 
@@ -93,7 +100,7 @@ def build(
 
     def refresh_disk() -> None:
         engine.disk_refusal = store.health.refusal()
-        engine.update_refusals(False, False)
+        node.refresh_refusals()
         observer.event(Notice("disk-space", levels[-1]))
 
     transport = Transport(
@@ -112,9 +119,15 @@ def build(
         rng,
         raft.HardState(hard.term, hard.voted_for, min(hard.commit_hint, store.log.last_index())),
     )
+    if core.membership.witness_id() and settings.appendfsync != SYNC_ALWAYS:
+        raise ValueError(
+            f"appendfsync {settings.appendfsync}: {UNSYNCED_WITH_WITNESS}, for at times its disk alone holds a "
+            "write; set appendfsync always"
+        )
     node = GroupNode(
-        core, store.log, store.hard, transport, engine, hub, clock, int(settings.tick_ms), settings.log_sync
-    )
+        core, store.log, store.hard, transport, engine, hub, clock, int(settings.tick_ms), settings.log_sync,
+        WitnessParts(clock, rng, world.network, world.witness_disk, world.open_objects),
+    )  # fmt: skip
     engine.consensus = node
     node.buggify = transport.buggify = hub.buggify = world.buggify
     engine.room_bytes = int(settings.max_uncommitted_bytes)
@@ -124,6 +137,7 @@ def build(
         refresh_disk()
     node.stopping, node.check_disk = lambda: on_exit(0), store.health.check
     settings.watch("appendfsync", lambda _: node.follow_appendfsync())
+    settings.watch("min-data-copies", lambda _: node.refresh_refusals())
 
     node.members.on_removed = _removed(observer, on_exit)
     _listen(transport, listener, settings, node_address(core.membership, identity.node_id))
@@ -149,10 +163,11 @@ def _engine(world: World, settings: Settings, observer: Observer, node_id: int, 
     stats.memory_startup_bytes = world.process.rss_bytes()
     acl: Acl = build_acl(settings, table, rng)
     ks = Keyspace(settings.databases)
+    settings.files = DiskConfigFile(world.disk)
+    load_users(settings, acl)
     engine = Engine(settings, table, clock, rng, ks, stats, acl, observer, world.process, node_id)
     settings.watch("notify-keyspace-events", lambda _: engine.set_notify())
     engine.set_notify()
-    settings.files = DiskConfigFile(world.disk)
     return engine
 
 
@@ -180,6 +195,7 @@ def raft_config(settings: Settings, node_id: int, buggify: Buggify | None = None
     rho = settings.clock_drift_bound / 1_000_000
     config = raft.Config(
         node_id,
+        group=GROUP_ID,
         election_ticks=election_ticks,
         heartbeat_ticks=max(1, int(settings.heartbeat_interval_ms) // tick_ms),
         lease_reads=settings.reads == "lease",

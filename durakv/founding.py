@@ -23,6 +23,8 @@ from durakv.world.real_disk import RealDisk
 from durakv.world.real_rng import RealRng
 from raft.types import Entry, Membership
 
+# The one group a node serves, for now.
+GROUP_ID: Final = 1
 # For runs in which segments shall change often.
 _SMALL_SEGMENT_BYTES: Final = 8 << 10
 
@@ -113,9 +115,18 @@ def _log_options(settings: Settings, buggify: Buggify | None) -> LogOptions:
     return options
 
 
-def write_bootstrap(store: Store[Entry], voters: list[int], book: dict[int, addresses.Address]) -> None:
-    """Give a new directory its first entry and hard state, synced before this returns."""
-    hard, entry = raft.bootstrap(Membership(voters=voters, context=addresses.encode(book)))
+def write_bootstrap(
+    store: Store[Entry],
+    voters: list[int],
+    book: dict[int, addresses.Address],
+    witness: tuple[int, str] | None = None,
+) -> None:
+    """Give a new directory its first entry and hard state, synced before this returns.
+
+    ``witness``: id and address of a witness whose state exists by now.
+    """
+    witness_id = witness[0] if witness is not None else 0
+    hard, entry = raft.bootstrap(Membership(voters=voters, witness=witness_id, context=addresses.encode(book, witness)))
     store.log.set_sync("always")
     # As ever after: a term is durable before an entry of it is.
     error = store.hard.write_inline(store.hard.current.voted(hard.term, hard.vote, 0, 0))
@@ -131,11 +142,15 @@ def _ignore(level: str) -> None:
 
 
 def bootstrap_cluster(
-    dirs: list[str], members: list[tuple[int, str, int, int]], cluster_id: bytes | None = None
+    dirs: list[str],
+    members: list[tuple[int, str, int, int]],
+    cluster_id: bytes | None = None,
+    witness: tuple[int, str] | None = None,
 ) -> str:
     """Create the data directories of a new group; returns its cluster id in hex.
 
-    ``members``: (node_id, host, client_port, peer_port), one per directory. Raises StorageError, OSError.
+    ``members``: (node_id, host, client_port, peer_port), one per directory. ``witness``: id and address of a witness
+    whose state was created for this ``cluster_id`` and GROUP_ID before. Raises StorageError, OSError.
     """
     loop = asyncio.new_event_loop()
     rng = RealRng()
@@ -153,7 +168,7 @@ def bootstrap_cluster(
                 disk, clock, rng, directory, Entry, fatal, _ignore,
                 StoreOptions(cluster_id, node_id, reserve_bytes=0),
             )  # fmt: skip
-            write_bootstrap(store, [m[0] for m in members], book)
+            write_bootstrap(store, [m[0] for m in members], book, witness)
             closed: asyncio.Future[OSError | None] = loop.create_future()
             store.close(closed.set_result)
             error = loop.run_until_complete(closed)

@@ -26,6 +26,7 @@ from durakv.storage.errors import StorageError
 from durakv.world.real_clock import RealClock
 from durakv.world.real_disk import RealDisk
 from durakv.world.real_network import RealNetwork
+from durakv.world.real_object_store import open_object_store
 from durakv.world.real_process import RealProcess
 from durakv.world.real_rng import RealRng
 
@@ -85,7 +86,10 @@ def run_server(argv: list[str]) -> int:
     log = LineLog(settings, clock, settings.node_id, write_line)
     network = RealNetwork(loop, backlog=settings.tcp_backlog, keepalive_s=settings.tcp_keepalive)
     settings.watch("tcp-keepalive", lambda _: network.set_keepalive(settings.tcp_keepalive))
-    world = World(clock, RealRng(), disk, network, RealProcess())
+    witness_disk = RealDisk(loop.call_soon_threadsafe)
+    world = World(
+        clock, RealRng(), disk, network, RealProcess(), witness_disk=witness_disk, open_objects=open_object_store
+    )
     try:
         app = build(world, settings, log, stop)
     except (StorageError, OSError, ValueError) as e:

@@ -11,4 +11,6 @@ def bootstrap(membership: Membership) -> tuple[HardState, Entry]:
     """What each founding member writes before it first starts; a joining server starts empty instead."""
     if not membership.voters or membership.is_joint():
         raise ValueError("a group starts with at least one voter and no joint phase")
+    if membership.witness and len(membership.voters) < 2:
+        raise ValueError("a witness needs two voters beside it; name a second voter or start without the witness")
     return HardState(1, 0, 1), Entry(1, 1, 0, EntryKind.CONFIG, membership.encode())

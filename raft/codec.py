@@ -26,6 +26,10 @@ from raft.messages import (
     TimeoutNow,
     Vote,
     VoteResp,
+    WitnessAppend,
+    WitnessAppendResp,
+    WitnessVote,
+    WitnessVoteResp,
 )
 from raft.types import DecodeError, Entry, EntryKind, Membership, SnapshotMeta
 
@@ -41,6 +45,12 @@ _READ_RESP: Final = struct.Struct(_HEAD + "Q?Q")
 # meta index, term, subterm, id, membership length; offset, done, crc, crc_total, data length
 _SNAPSHOT: Final = struct.Struct(_HEAD + "QQQQIQ?III")
 _ENTRY: Final = struct.Struct("<QQQBI")
+# last log term, last log subterm, index, members; then their ids
+_WITNESS_APPEND: Final = struct.Struct(_HEAD + "QQQH")
+_WITNESS_APPEND_RESP: Final = struct.Struct(_HEAD + "?QQ")
+# last log term, last log subterm, pre, voters; then their ids
+_WITNESS_VOTE: Final = struct.Struct(_HEAD + "QQ?H")
+_TWO_FLAGS: Final = struct.Struct(_HEAD + "??")
 
 APPEND: Final = 1
 APPEND_RESP: Final = 2
@@ -55,6 +65,10 @@ SNAPSHOT_RESP: Final = 10
 TIMEOUT_NOW: Final = 11
 READ_INDEX_REQ: Final = 12
 READ_INDEX_RESP: Final = 13
+WITNESS_APPEND: Final = 14
+WITNESS_APPEND_RESP: Final = 15
+WITNESS_VOTE: Final = 16
+WITNESS_VOTE_RESP: Final = 17
 
 
 def _encode_append(m: Message) -> list[bytes]:
@@ -236,6 +250,70 @@ def _decode_read_index_resp(data: bytes) -> Message:
     return ReadIndexResp(group, from_, to, term, read_id, ok, index)
 
 
+def _pack_ids(ids: tuple[int, ...]) -> bytes:
+    return struct.pack(f"<{len(ids)}Q", *ids)
+
+
+def _unpack_ids(data: bytes, at: int, count: int) -> tuple[int, ...]:
+    if len(data) != at + 8 * count:
+        raise DecodeError(f"{len(data) - at} bytes are not {count} ids")
+    ids: tuple[int, ...] = struct.unpack_from(f"<{count}Q", data, at)
+    for i in range(1, count):
+        if ids[i] <= ids[i - 1]:
+            raise DecodeError("ids are not sorted")
+    return ids
+
+
+def _encode_witness_append(m: Message) -> list[bytes]:
+    assert isinstance(m, WitnessAppend)
+    head = _WITNESS_APPEND.pack(
+        WITNESS_APPEND, m.group, m.from_, m.to, m.term, m.last_log_term, m.last_log_subterm, m.index,
+        len(m.replication_set),
+    )  # fmt: skip
+    return [head, _pack_ids(m.replication_set)]
+
+
+def _decode_witness_append(data: bytes) -> Message:
+    _, group, from_, to, term, last_term, last_subterm, index, count = _WITNESS_APPEND.unpack_from(data)
+    ids = _unpack_ids(data, _WITNESS_APPEND.size, count)
+    return WitnessAppend(group, from_, to, term, last_term, last_subterm, index, ids)
+
+
+def _encode_witness_append_resp(m: Message) -> list[bytes]:
+    assert isinstance(m, WitnessAppendResp)
+    return [_WITNESS_APPEND_RESP.pack(WITNESS_APPEND_RESP, m.group, m.from_, m.to, m.term, m.ok, m.subterm, m.index)]
+
+
+def _decode_witness_append_resp(data: bytes) -> Message:
+    _, group, from_, to, term, ok, subterm, index = _WITNESS_APPEND_RESP.unpack(data)
+    return WitnessAppendResp(group, from_, to, term, ok, subterm, index)
+
+
+def _encode_witness_vote(m: Message) -> list[bytes]:
+    assert isinstance(m, WitnessVote)
+    head = _WITNESS_VOTE.pack(
+        WITNESS_VOTE, m.group, m.from_, m.to, m.term, m.last_log_term, m.last_log_subterm, m.pre,
+        len(m.votes_granted),
+    )  # fmt: skip
+    return [head, _pack_ids(m.votes_granted)]
+
+
+def _decode_witness_vote(data: bytes) -> Message:
+    _, group, from_, to, term, last_term, last_subterm, pre, count = _WITNESS_VOTE.unpack_from(data)
+    ids = _unpack_ids(data, _WITNESS_VOTE.size, count)
+    return WitnessVote(group, from_, to, term, last_term, last_subterm, pre, ids)
+
+
+def _encode_witness_vote_resp(m: Message) -> list[bytes]:
+    assert isinstance(m, WitnessVoteResp)
+    return [_TWO_FLAGS.pack(WITNESS_VOTE_RESP, m.group, m.from_, m.to, m.term, m.granted, m.pre)]
+
+
+def _decode_witness_vote_resp(data: bytes) -> Message:
+    _, group, from_, to, term, granted, pre = _TWO_FLAGS.unpack(data)
+    return WitnessVoteResp(group, from_, to, term, granted, pre)
+
+
 _Encode = Callable[[Message], list[bytes]]
 _Decode = Callable[[bytes], Message]
 
@@ -254,6 +332,10 @@ TABLE: Final[dict[int, tuple[type[Message], _Encode, _Decode]]] = {
     TIMEOUT_NOW: (TimeoutNow, _encode_timeout_now, _decode_timeout_now),
     READ_INDEX_REQ: (ReadIndexReq, _encode_read_index_req, _decode_read_index_req),
     READ_INDEX_RESP: (ReadIndexResp, _encode_read_index_resp, _decode_read_index_resp),
+    WITNESS_APPEND: (WitnessAppend, _encode_witness_append, _decode_witness_append),
+    WITNESS_APPEND_RESP: (WitnessAppendResp, _encode_witness_append_resp, _decode_witness_append_resp),
+    WITNESS_VOTE: (WitnessVote, _encode_witness_vote, _decode_witness_vote),
+    WITNESS_VOTE_RESP: (WitnessVoteResp, _encode_witness_vote_resp, _decode_witness_vote_resp),
 }
 
 _ENCODERS: Final[dict[type[Message], _Encode]] = {row[0]: row[1] for row in TABLE.values()}

@@ -15,6 +15,7 @@ class Config:
         "election_ticks",
         "group",
         "heartbeat_ticks",
+        "hold_ticks",
         "lazy_commit",
         "lease_ns",
         "lease_reads",
@@ -25,9 +26,12 @@ class Config:
         "max_snapshot_sends",
         "max_uncommitted_bytes",
         "node_id",
+        "pin_delay_ticks",
         "pre_vote",
         "promise_ns",
+        "rejoin_lag_entries",
         "snapshot_chunk_bytes",
+        "suspect_ticks",
     )
 
     def __init__(
@@ -49,6 +53,10 @@ class Config:
         snapshot_chunk_bytes: int = MIB,
         max_snapshot_sends: int = 2,
         lazy_commit: bool = False,
+        suspect_ticks: int = 0,
+        rejoin_lag_entries: int = 1024,
+        hold_ticks: int = 0,
+        pin_delay_ticks: int = 0,
     ) -> None:
         self.node_id = node_id
         self.group = group
@@ -71,6 +79,14 @@ class Config:
         # Followers hear of a commit with the next Append or heartbeat, or when the driver calls announce_commit();
         # otherwise a message of its own tells them at once.
         self.lazy_commit = lazy_commit
+        # With a witness. A voter that is silent, or acknowledges nothing new, for so long is stood in for by it.
+        self.suspect_ticks = suspect_ticks or election_ticks
+        # How far behind a voter may be for the witness to hand its place back.
+        self.rejoin_lag_entries = rejoin_lag_entries
+        # After a change of the replication set, how long until the next one that nothing forces.
+        self.hold_ticks = hold_ticks or 2 * election_ticks
+        # A pause before the witness is asked to stand in, in case it is this node that is about to fail.
+        self.pin_delay_ticks = pin_delay_ticks
 
     def validate(self) -> None:
         """Raise ValueError naming the setting, the rule and the remedy."""
@@ -82,6 +98,15 @@ class Config:
             raise ValueError("heartbeat_ticks must be at least 1: a leader has to be heard")
         if self.election_ticks < 2 * self.heartbeat_ticks:
             raise ValueError("election_ticks must be at least twice heartbeat_ticks, or one lost heartbeat elects")
+        if not self.heartbeat_ticks < self.suspect_ticks <= self.election_ticks:
+            raise ValueError(
+                "suspect_ticks must be more than heartbeat_ticks and at most election_ticks: later, the leader has "
+                "stepped down already"
+            )
+        if not 0 <= self.pin_delay_ticks < self.election_ticks:
+            raise ValueError("pin_delay_ticks must be less than election_ticks: later, the leader has stepped down")
+        if self.rejoin_lag_entries < 0 or self.hold_ticks < 0:
+            raise ValueError("rejoin_lag_entries and hold_ticks must not be negative")
         for name, value in (
             ("max_inflight_msgs", self.max_inflight_msgs),
             ("max_inflight_bytes", self.max_inflight_bytes),

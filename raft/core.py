@@ -8,7 +8,7 @@ same Readys. The only place that compares a message's term with ours. Errors it 
 from collections.abc import Callable
 from typing import Final
 
-from raft import candidate, follower, leader
+from raft import candidate, follower, leader, snapshots
 from raft.config import Config
 from raft.errors import NotLeader
 from raft.lease import lease_valid, note_clock
@@ -28,10 +28,13 @@ from raft.messages import (
     TimeoutNow,
     Vote,
     VoteResp,
+    WitnessAppendResp,
+    WitnessVoteResp,
 )
 from raft.node import Node, Rng, stored_memberships
+from raft.pin import asking, engaged, pinned
 from raft.ready import Ready, SoftState
-from raft.status import PeerStatus, Status
+from raft.status import PeerStatus, Status, WitnessView
 from raft.storage import LogReader
 from raft.types import ConfChange, HardState, Membership, Role
 
@@ -40,8 +43,9 @@ _Handler = Callable[[Node, Message], None]
 _AS_LEADER: Final[dict[type[Message], _Handler]] = {
     AppendResp: leader.handle_append_resp,
     HeartbeatResp: leader.handle_heartbeat_resp,
-    SnapshotResp: leader.handle_snapshot_resp,
+    SnapshotResp: snapshots.handle_snapshot_resp,
     ReadIndexReq: leader.handle_read_index_req,
+    WitnessAppendResp: leader.handle_witness_append_resp,
     Vote: candidate.handle_vote,
     PreVote: candidate.handle_pre_vote,
     # Only to notice a second leader of the same term.
@@ -60,10 +64,17 @@ _OTHERWISE: Final[dict[type[Message], _Handler]] = {
     PreVote: candidate.handle_pre_vote,
     VoteResp: candidate.handle_vote_resp,
     PreVoteResp: candidate.handle_pre_vote_resp,
+    WitnessVoteResp: candidate.handle_witness_vote_resp,
     TimeoutNow: candidate.handle_timeout_now,
 }
 
 _FROM_LEADER: Final = (Append, Heartbeat, Snapshot)
+
+
+def _grants_pre_vote(m: Message) -> bool:
+    if isinstance(m, WitnessVoteResp):
+        return m.pre and m.granted
+    return isinstance(m, PreVoteResp) and m.granted
 
 
 class Raft(Node):
@@ -130,7 +141,7 @@ class Raft(Node):
                 self.become_follower(m.term, 0)
             elif isinstance(m, PreVote):
                 return not candidate.sticky(self, m.term, False, 0)
-            elif isinstance(m, PreVoteResp) and m.granted:
+            elif _grants_pre_vote(m):
                 return True
             else:
                 self.become_follower(m.term, m.from_ if isinstance(m, _FROM_LEADER) else 0)
@@ -140,6 +151,9 @@ class Raft(Node):
             self.deliver(AppendResp(self.group, self.id, m.from_, self.term, False, 0, 0, 0, 0, 0))
         elif isinstance(m, PreVote):
             self.deliver(PreVoteResp(self.group, self.id, m.from_, self.term, False))
+        elif isinstance(m, WitnessVoteResp):
+            # A refused pre-vote tells the witness's own term, which may well lag behind.
+            return m.pre
         return isinstance(m, ReadIndexReq)
 
     def tick(self, now_ns: int = 0) -> None:
@@ -152,9 +166,7 @@ class Raft(Node):
         if self.role == Role.LEADER:
             leader.tick(self)
             return
-        self.election_elapsed += 1
-        if self.election_elapsed >= self.election_timeout:
-            candidate.campaign(self)
+        candidate.tick(self)
 
     def _expire_asked(self) -> None:
         late = [read_id for read_id, asked in self.asked.items() if asked[1] <= self.ticks]
@@ -194,7 +206,8 @@ class Raft(Node):
     def transfer_leader(self, to: int) -> None:
         """Hand over to a voter: bring it up to date, then let it campaign; given up after an election timeout.
 
-        Raises NotLeader or TransferRefused. Proposals are refused meanwhile.
+        Raises NotLeader or TransferRefused, the latter also for the voter the witness stands in for. Proposals are
+        refused meanwhile.
         """
         leader.transfer(self, to)
 
@@ -212,7 +225,7 @@ class Raft(Node):
 
     def report_snapshot(self, peer: int, ok: bool) -> None:
         """A snapshot transfer the driver did by other means ended; chunks sent by the core need no report."""
-        leader.report_snapshot(self, peer, ok)
+        snapshots.report_snapshot(self, peer, ok)
 
     def forget_leader(self) -> None:
         """A follower stops waiting for its leader, so that others may be elected; a lease promise stays."""
@@ -306,8 +319,43 @@ class Raft(Node):
     # Looking in
 
     def lease_valid(self, now_ns: int) -> bool:
-        """True if a read at the commit index is linearizable right now without a message; needs lease_reads."""
+        """True if a read at the commit index is linearizable right now without a message.
+
+        Needs lease_reads, or a leader pinned by its witness.
+        """
         return lease_valid(self, now_ns)
+
+    def witness_state(self) -> WitnessView:
+        """How the group's witness stands, as far as this member knows."""
+        witness = self.membership.witness_id()
+        rs = self.replication
+        if rs is None:
+            return WitnessView(
+                witness, (), 0, -1, False, False, False, self.witness_swaps, self.witness_sent, self.witness_refused
+            )
+        return WitnessView(
+            witness,
+            rs.members,
+            self.subterm,
+            rs.witness_subterm,
+            engaged(self, rs),
+            pinned(self),
+            asking(self, rs),
+            self.witness_swaps,
+            self.witness_sent,
+            self.witness_refused,
+        )
+
+    def copies(self, index: int) -> int:
+        """How many members, this one included, are known to hold `index` durably; a witness holds nothing.
+
+        Only a leader knows of others.
+        """
+        count = 1 if self.log.stable >= index else 0
+        for pr in self.peer_list:
+            if pr.match >= index and pr.leaving_index == 0:
+                count += 1
+        return count
 
     def status(self) -> Status:
         """A picture of this moment, for operators and tests."""
@@ -330,4 +378,5 @@ class Raft(Node):
             self.conf_index,
             self.membership,
             peers,
+            self.witness_state(),
         )

@@ -1,18 +1,28 @@
 """What must hold whatever happens, checked over cores and durable images after every step of a test or simulation.
 
 Rule: reads only; a violation is an AssertionError that names the rule. Rules are those of the dissertation's figure
-3.2 plus the durability rules (an acknowledgement or vote seen on the wire is on disk). Not for production hot paths.
+3.2 plus the durability rules (an acknowledgement or vote seen on the wire is on disk); those of a witness are in
+witness_invariants.py. Not for production hot paths.
 """
 
 from raft.core import Raft
 from raft.log import RaftLog
-from raft.messages import AppendResp, Message, Vote, VoteResp
+from raft.messages import (
+    AppendResp,
+    Message,
+    Vote,
+    VoteResp,
+    WitnessAppend,
+    WitnessAppendResp,
+    WitnessVote,
+    WitnessVoteResp,
+)
 from raft.storage import LogReader
 from raft.types import Entry, EntryKind, HardState, Role
+from raft.witness import WitnessState
+from raft.witness_invariants import InvariantViolation, WitnessInvariants, is_quorum
 
-
-class InvariantViolation(AssertionError):
-    """A rule of the protocol was broken; the text names it."""
+__all__ = ["InvariantViolation", "Invariants"]
 
 
 class _Seen:
@@ -45,32 +55,50 @@ class Invariants:
         self._votes: dict[tuple[int, int], int] = {}
         self._last_vote: dict[int, tuple[int, int]] = {}
         self._seen: dict[int, _Seen] = {}
+        self._witness = WitnessInvariants()
 
     def note_started(self, core: Raft) -> None:
         """The member starts or restarts from what its disk holds."""
         self._seen[core.id] = _Seen()
+        self._witness.note_started(core)
         self._check_vote_kept(core)
+
+    def note_stopped(self, node: int) -> None:
+        """The member crashed or was shut down."""
+        self._witness.note_stopped(node)
+
+    def note_witness(self, state: WitnessState) -> None:
+        """A witness has this state on its disk now: call it at its start, and before each answer leaves."""
+        self._witness.note_state(state)
 
     def note_sent(self, m: Message, durable: LogReader, hard_state: HardState) -> None:
         """A message leaves its sender, whose disk holds `durable` and `hard_state` for certain."""
-        if isinstance(m, VoteResp) and m.granted:
+        if isinstance(m, (VoteResp, WitnessVoteResp)) and m.granted and not (isinstance(m, WitnessVoteResp) and m.pre):
             other = self._votes.setdefault((m.from_, m.term), m.to)
             if other != m.to:
                 raise InvariantViolation(f"VoteDurable: {m.from_} voted for {other} and {m.to} in term {m.term}")
+            if isinstance(m, WitnessVoteResp):
+                return
             self._last_vote[m.from_] = max(self._last_vote.get(m.from_, (0, 0)), (m.term, m.to))
             held = (hard_state.term, hard_state.vote)
             if hard_state.term < m.term or (hard_state.term == m.term and hard_state.vote != m.to):
                 raise InvariantViolation(f"VoteDurable: {m.from_} grants {(m.term, m.to)}, its disk holds {held}")
-        elif isinstance(m, Vote):
+        elif isinstance(m, Vote) or (isinstance(m, WitnessVote) and not m.pre):
             if hard_state.term < m.term or (hard_state.term == m.term and hard_state.vote != m.from_):
                 raise InvariantViolation(f"VoteDurable: {m.from_} asks for votes in term {m.term} before its own")
         elif isinstance(m, AppendResp) and m.ok:
             if hard_state.term < m.term:
                 raise InvariantViolation(f"AckDurable: {m.from_} acks in term {m.term}, disk has {hard_state.term}")
-            if durable.last_index() < m.match:
+            # A leader of a later term may have replaced what was acknowledged, all in one write.
+            if hard_state.term == m.term and durable.last_index() < m.match:
                 raise InvariantViolation(
                     f"AckDurable: {m.from_} acks {m.match}, its disk ends at {durable.last_index()}"
                 )
+            self._witness.note_acked(m)
+        elif isinstance(m, WitnessAppend):
+            self._witness.note_asked(m, durable)
+        elif isinstance(m, WitnessAppendResp):
+            self._witness.note_answered(m)
 
     def check(self, core: Raft, durable: LogReader) -> None:
         """Every rule that one member can break by its last step; `durable` is its disk after a crash right now."""
@@ -96,6 +124,7 @@ class Invariants:
             if core.role == Role.LEADER:
                 self._check_counted(core, durable)
         self._check_leader(core, seen)
+        self._witness.check(core)
         seen.term, seen.role, seen.commit = core.term, core.role, log.commit
         seen.last, seen.last_term = log.last, log.last_term
 
@@ -178,9 +207,11 @@ class Invariants:
             holds.append(core.id)
         # A membership appended by this very commit may ask for another majority than the one that made it.
         memberships = [membership for at, membership in core.conf if at <= core.log.last]
+        rs = core.replication
+        if rs is not None and rs.witness_match >= commit and self._witness.vouches(rs.witness, core.term):
+            holds.append(rs.witness)
         for membership in memberships:
-            halves = [half for half in (membership.voters, membership.voters_outgoing) if half]
-            if all(2 * sum(node in holds for node in half) > len(half) for half in halves):
+            if is_quorum(membership, holds):
                 return
         raise InvariantViolation(
             f"SelfAckStable: node {core.id} commits {commit} held by {holds} of {memberships[-1]!r}"

@@ -4,8 +4,7 @@ Rule: nothing is sent when it is proposed; emit() sends once per Ready, so whate
 an Append, a round and an fsync. The only place that advances commit by counting, and only for the leader's own term.
 """
 
-import zlib
-
+from raft import pin
 from raft.errors import (
     ConfChangePending,
     NotLeader,
@@ -23,14 +22,14 @@ from raft.messages import (
     Message,
     ReadIndexReq,
     ReadIndexResp,
-    Snapshot,
-    SnapshotResp,
     TimeoutNow,
+    WitnessAppendResp,
 )
 from raft.node import Node
 from raft.progress import Progress, ProgressState
 from raft.quorum import WON, joint_vote, majority_value
 from raft.reads import RemoteRead
+from raft.snapshots import send_chunk, start_snapshot
 from raft.storage import CompactedError, UnavailableError
 from raft.types import ConfChange, Entry, EntryKind, Membership, Role
 
@@ -41,6 +40,7 @@ SNAPSHOT = ProgressState.SNAPSHOT
 
 def become_leader(r: Node) -> None:
     """Elected: start from nothing known of the peers, and append an entry of the new term (dissertation 6.4, 3.6.2)."""
+    votes = r.votes
     r.role = Role.LEADER
     r.leader = r.id
     r.votes = {}
@@ -53,6 +53,7 @@ def become_leader(r: Node) -> None:
     _join_peers(r)
     r.noop_index = r.log.last + 1
     r.log.append(Entry(r.noop_index, r.term, 0, EntryKind.NOOP, b""))
+    pin.lead(r, votes)
     r.send_needed = True
 
 
@@ -105,6 +106,9 @@ def propose_conf(r: Node, change: ConfChange) -> int:
         return _append_membership(r, settled(current))
     if current.is_joint():
         raise ConfChangePending("a joint change is not finished yet; retry when it is")
+    rs = r.replication
+    if change.edits_witness() and rs is not None and rs.has_witness:
+        raise ConfChangePending(f"the witness stands in for node {rs.outside}; retry when that node has caught up")
     return _append_membership(r, changed(current, change))
 
 
@@ -122,6 +126,7 @@ def _append_membership(r: Node, membership: Membership) -> int:
             pr.leaving_index = index
             pr.leaving_ticks = 0
     _join_peers(r)
+    pin.membership_changed(r, index)
     r.send_needed = True
     # A smaller quorum may already hold what the larger one did not.
     maybe_commit(r)
@@ -133,6 +138,14 @@ def _append_membership(r: Node, membership: Membership) -> int:
 
 def maybe_commit(r: Node) -> None:
     """Commit what a quorum of each half holds durably, this node included only through its own durable index."""
+    log = r.log
+    index = _held_index(r) if r.replication is None else pin.held_index(r, r.replication)
+    # Entries of former terms commit only under one of this term (dissertation 3.6.2); those start at noop_index.
+    if index > log.commit and index >= r.noop_index:
+        _commit(r, index)
+
+
+def _held_index(r: Node) -> int:
     log = r.log
     half = r.incoming_half
     if r.self_incoming and len(half) == 2:
@@ -152,9 +165,7 @@ def maybe_commit(r: Node) -> None:
         if r.self_outgoing:
             values.append(log.stable)
         index = min(index, majority_value(values))
-    # Entries of former terms commit only under one of this term (dissertation 3.6.2); those start at noop_index.
-    if index > log.commit and index >= r.noop_index:
-        _commit(r, index)
+    return index
 
 
 def _commit(r: Node, index: int) -> None:
@@ -244,6 +255,18 @@ def handle_heartbeat_resp(r: Node, m: Message) -> None:
         r.send_needed = True
 
 
+def handle_witness_append_resp(r: Node, m: Message) -> None:
+    """The witness recorded a subterm, or refused to."""
+    assert isinstance(m, WitnessAppendResp)
+    if not pin.recorded(r, m):
+        return
+    maybe_commit(r)
+    if r.reads.waiting:
+        prove_reads(r)
+    if r.reads.unsent or r.reads.waiting:
+        r.send_needed = True
+
+
 def _note_round(r: Node, pr: Progress, round_: int, t_sent_ns: int) -> None:
     if round_ > r.round:
         return
@@ -258,6 +281,14 @@ def prove_reads(r: Node) -> None:
     """Reads whose round a quorum answered are proven, once an entry of this term is committed."""
     if r.log.commit < r.noop_index:
         return
+    round_ = _answered_round(r) if r.replication is None else pin.proven_round(r, r.replication)
+    for ctx, index in r.reads.prove(round_):
+        _proven(r, ctx, index)
+    if r.reads.unsent and not r.reads.waiting:
+        r.send_needed = True
+
+
+def _answered_round(r: Node) -> int:
     values = [pr.round for pr in r.incoming_half]
     if r.self_incoming:
         values.append(r.round)
@@ -267,17 +298,21 @@ def prove_reads(r: Node) -> None:
         if r.self_outgoing:
             values.append(r.round)
         round_ = min(round_, majority_value(values))
-    for ctx, index in r.reads.prove(round_):
-        if isinstance(ctx, RemoteRead):
-            r.deliver(ReadIndexResp(r.group, r.id, ctx.node, r.term, ctx.read_id, True, index))
-        else:
-            r.reads.add_proven(ctx, index)
-    if r.reads.unsent and not r.reads.waiting:
-        r.send_needed = True
+    return round_
+
+
+def _proven(r: Node, ctx: object, index: int) -> None:
+    if isinstance(ctx, RemoteRead):
+        r.deliver(ReadIndexResp(r.group, r.id, ctx.node, r.term, ctx.read_id, True, index))
+    else:
+        r.reads.add_proven(ctx, index)
 
 
 def add_read(r: Node, ctx: object) -> None:
     """Register a read at what is committed now, or at this term's first entry if that is not committed yet."""
+    if r.replication is not None and pin.pinned(r) and r.log.commit >= r.noop_index:
+        _proven(r, ctx, r.log.commit)
+        return
     r.reads.unsent.append((ctx, max(r.log.commit, r.noop_index)))
     if not r.reads.waiting:
         r.send_needed = True
@@ -290,27 +325,6 @@ def handle_read_index_req(r: Node, m: Message) -> None:
         add_read(r, RemoteRead(m.from_, m.read_id))
     else:
         r.deliver(ReadIndexResp(r.group, r.id, m.from_, r.term, m.read_id, False, 0))
-
-
-def handle_snapshot_resp(r: Node, m: Message) -> None:
-    """The receiver says which byte it wants next."""
-    assert isinstance(m, SnapshotResp)
-    pr = r.peers.get(m.from_)
-    if pr is None:
-        return
-    pr.recent_active = True
-    if pr.state != SNAPSHOT or m.index != pr.snap_index:
-        return
-    if m.next_offset == pr.snap_sent and pr.snap_sent > pr.snap_offset:
-        pr.snap_offset = pr.snap_sent
-        pr.snap_crc = pr.snap_crc_sent
-    elif m.next_offset == 0:
-        pr.restart_snapshot()
-    elif m.next_offset != pr.snap_offset:
-        return
-    pr.snap_ticks = 0
-    pr.resend = True
-    r.send_needed = True
 
 
 # Sending
@@ -339,7 +353,7 @@ def emit(r: Node) -> None:
         elif announce and pr.sent_commit < pr.match and pr.sent_commit < log_commit:
             pr.sent_commit = min(pr.match, log_commit)
             r.deliver(Heartbeat(r.group, r.id, pr.node, r.term, pr.sent_commit, 0, 0))
-    if r.reads.waiting and not r.incoming_half and not r.outgoing_half:
+    if r.reads.waiting and ((not r.incoming_half and not r.outgoing_half) or pin.pinned(r)):
         prove_reads(r)
     _drop_leaving(r)
     if r.retire_due:
@@ -366,7 +380,7 @@ def _send_entries(r: Node, pr: Progress) -> None:
     elif pr.state == PROBE and not pr.probe_sent:
         _send_append(r, pr, True)
     if pr.state == SNAPSHOT and pr.resend:
-        _send_chunk(r, pr)
+        send_chunk(r, pr)
 
 
 def _send_append(r: Node, pr: Progress, with_entries: bool) -> bool:
@@ -379,7 +393,7 @@ def _send_append(r: Node, pr: Progress, with_entries: bool) -> bool:
         if with_entries and first <= log.last:
             entries = log.entries(first, log.last + 1, r.config.max_size_per_msg)
     except CompactedError:
-        _start_snapshot(r, pr)
+        start_snapshot(r, pr)
         return False
     except UnavailableError:
         # Storage cannot read it just now; the next beat asks again.
@@ -402,44 +416,6 @@ def _send_append(r: Node, pr: Progress, with_entries: bool) -> bool:
     return True
 
 
-def _start_snapshot(r: Node, pr: Progress) -> None:
-    if not pr.recent_active:
-        return
-    sending = 0
-    for other in r.peer_list:
-        if other.state == SNAPSHOT:
-            sending += 1
-    meta = r.log.storage.snapshot_meta()
-    if meta is None or sending >= r.config.max_snapshot_sends:
-        pr.become_probe()
-        pr.probe_sent = True
-        return
-    pr.become_snapshot(meta)
-
-
-def _send_chunk(r: Node, pr: Progress) -> None:
-    meta = pr.snap_meta
-    assert meta is not None
-    size = r.config.snapshot_chunk_bytes
-    try:
-        data = r.log.storage.snapshot_chunk(meta.id, pr.snap_offset, size)
-    except UnavailableError:
-        # Replaced by a newer one meanwhile; the next probe starts that.
-        pr.become_probe()
-        pr.probe_sent = True
-        return
-    crc_total = zlib.crc32(data, pr.snap_crc)
-    r.deliver(
-        Snapshot(
-            r.group, r.id, pr.node, r.term, meta, pr.snap_offset, len(data) < size, zlib.crc32(data), crc_total, data
-        )
-    )
-    pr.snap_sent = pr.snap_offset + len(data)
-    pr.snap_crc_sent = crc_total
-    pr.snap_ticks = 0
-    pr.resend = False
-
-
 def _drop_leaving(r: Node) -> None:
     gone = [
         pr.node
@@ -457,8 +433,9 @@ def _drop_leaving(r: Node) -> None:
 def _retire(r: Node) -> None:
     """The membership without this node is committed: name the best voter and stop leading (dissertation 4.2.2)."""
     best: Progress | None = None
+    outside = 0 if r.replication is None else r.replication.outside
     for pr in r.incoming_half:
-        if pr.recent_active and (best is None or pr.match > best.match):
+        if pr.recent_active and pr.node != outside and (best is None or pr.match > best.match):
             best = pr
     if best is not None:
         r.deliver(TimeoutNow(r.group, r.id, best.node, r.term, r.round))
@@ -472,6 +449,9 @@ def tick(r: Node) -> None:
     """One tick of a leader: heartbeats, CheckQuorum, and the end of a transfer that takes too long."""
     r.heartbeat_elapsed += 1
     r.election_elapsed += 1
+    if r.replication is not None:
+        # Before CheckQuorum, which counts on the witness having been asked by now.
+        pin.tick(r, r.replication)
     for pr in r.peer_list:
         if pr.leaving_index and r.log.commit >= pr.leaving_index:
             pr.leaving_ticks += 1
@@ -504,6 +484,8 @@ def _quorum_active(r: Node) -> bool:
     active[r.id] = True
     for pr in r.peer_list:
         pr.recent_active = False
+    if r.replication is not None:
+        return pin.quorum_active(r, r.replication, active)
     return joint_vote(r.membership.voters, r.membership.voters_outgoing, active) == WON
 
 
@@ -518,6 +500,12 @@ def transfer(r: Node, to: int) -> None:
         raise TransferRefused(f"node {to} is not a voter of the current membership")
     if not pr.recent_active:
         raise TransferRefused(f"node {to} has not answered lately")
+    rs = r.replication
+    if rs is not None and to == rs.outside:
+        raise TransferRefused(
+            f"the witness stands in for node {to} and would not vote for it; unpin first: it does so by itself when "
+            f"node {to} has caught up"
+        )
     if r.transferee == to:
         return
     if r.transferee:
@@ -541,15 +529,5 @@ def report_unreachable(r: Node, peer: int) -> None:
     if pr is not None and pr.state == REPLICATE:
         pr.become_probe()
         pr.probe_sent = True
-
-
-def report_snapshot(r: Node, peer: int, ok: bool) -> None:
-    """A snapshot moved outside the core arrived or failed; without it, chunks report for themselves."""
-    pr = r.peers.get(peer)
-    if pr is None or pr.state != SNAPSHOT:
-        return
-    index = pr.snap_index
-    pr.become_probe()
-    if ok:
-        pr.next = max(pr.next, index + 1)
-    pr.probe_sent = True
+    if r.replication is not None:
+        pin.unreachable(r, r.replication, peer)

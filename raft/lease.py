@@ -11,6 +11,7 @@ Rule: the only place that reads nanoseconds. Must not draw conclusions from tick
 """
 
 from raft.node import Node
+from raft.pin import lease_started_ns, pinned
 from raft.progress import Progress
 from raft.quorum import majority_value
 from raft.reads import ROUND_EPOCH
@@ -72,9 +73,17 @@ def abandon_transfer(r: Node) -> None:
 def lease_valid(r: Node, now_ns: int) -> bool:
     """True if a read at the current commit index is linearizable without asking anybody."""
     note_clock(r, now_ns)
-    if r.role != Role.LEADER or not r.config.lease_reads or r.transfer_sent or r.log.commit < r.noop_index:
+    if r.role != Role.LEADER or r.log.commit < r.noop_index:
         return False
-    started = min(_half(r.incoming_half, r.self_incoming, now_ns), _half(r.outgoing_half, r.self_outgoing, now_ns))
+    rs = r.replication
+    if rs is not None and pinned(r):
+        return True
+    if not r.config.lease_reads or r.transfer_sent:
+        return False
+    if rs is not None:
+        started = lease_started_ns(r, rs)
+    else:
+        started = min(_half(r.incoming_half, r.self_incoming, now_ns), _half(r.outgoing_half, r.self_outgoing, now_ns))
     return started > 0 and now_ns < started + r.config.lease_ns
 
 

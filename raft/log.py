@@ -60,6 +60,21 @@ class RaftLog:
             raise CompactedError(f"index {index} is below the snapshot being installed")
         return self.storage.term(index)
 
+    def last_subterm(self) -> int:
+        """Subterm of the last entry, 0 for an empty log; not kept ready, for only elections with a witness ask."""
+        if self.tail:
+            return self.tail[-1].subterm
+        if self.last == 0:
+            return 0
+        meta = self.pending_snapshot
+        if meta is None and self.last >= self.storage.first_index():
+            return self.storage.entries(self.last, self.last + 1, 0)[0].subterm
+        if meta is None:
+            meta = self.storage.snapshot_meta()
+        if meta is None or meta.index != self.last:
+            raise AssertionError(f"the log ends at {self.last} with neither an entry nor a snapshot there")
+        return meta.subterm
+
     def matches(self, index: int, term: int) -> bool:
         """True if the log has that entry; False also where it was compacted or never written."""
         if index > self.last:

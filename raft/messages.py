@@ -262,6 +262,91 @@ class ReadIndexResp(Message):
         self.index = index
 
 
+class WitnessAppend(Message):
+    """The leader's subterm has begun: its log ends with (`last_log_term`, `last_log_subterm`) on a subquorum of
+    `replication_set`, durable through `index`. `replication_set` is sorted and includes the witness.
+    """
+
+    __slots__ = ("index", "last_log_subterm", "last_log_term", "replication_set")
+
+    def __init__(
+        self,
+        group: int,
+        from_: int,
+        to: int,
+        term: int,
+        last_log_term: int,
+        last_log_subterm: int,
+        index: int,
+        replication_set: tuple[int, ...],
+    ) -> None:
+        self.group = group
+        self.from_ = from_
+        self.to = to
+        self.term = term
+        self.last_log_term = last_log_term
+        self.last_log_subterm = last_log_subterm
+        self.index = index
+        self.replication_set = replication_set
+
+
+class WitnessAppendResp(Message):
+    """Answer to WitnessAppend; `subterm` and `index` are the question's, `term` the witness's own."""
+
+    __slots__ = ("index", "ok", "subterm")
+
+    def __init__(self, group: int, from_: int, to: int, term: int, ok: bool, subterm: int, index: int) -> None:
+        self.group = group
+        self.from_ = from_
+        self.to = to
+        self.term = term
+        self.ok = ok
+        self.subterm = subterm
+        self.index = index
+
+
+class WitnessVote(Message):
+    """A vote, or pre-vote, that only the witness is missing. `votes_granted`: the full members that granted, sorted,
+    the candidate included. For `pre`, `term` is the term being asked about and nothing changes at the witness.
+    """
+
+    __slots__ = ("last_log_subterm", "last_log_term", "pre", "votes_granted")
+
+    def __init__(
+        self,
+        group: int,
+        from_: int,
+        to: int,
+        term: int,
+        last_log_term: int,
+        last_log_subterm: int,
+        pre: bool,
+        votes_granted: tuple[int, ...],
+    ) -> None:
+        self.group = group
+        self.from_ = from_
+        self.to = to
+        self.term = term
+        self.last_log_term = last_log_term
+        self.last_log_subterm = last_log_subterm
+        self.pre = pre
+        self.votes_granted = votes_granted
+
+
+class WitnessVoteResp(Message):
+    """Answer to WitnessVote. A granted pre-vote echoes the question's term, all others carry the witness's own."""
+
+    __slots__ = ("granted", "pre")
+
+    def __init__(self, group: int, from_: int, to: int, term: int, granted: bool, pre: bool) -> None:
+        self.group = group
+        self.from_ = from_
+        self.to = to
+        self.term = term
+        self.granted = granted
+        self.pre = pre
+
+
 class StorageAppendDone(Message):
     """To self: this Ready and all before it are durable. (index, term_last) was its last entry; give it back as is.
 

@@ -13,6 +13,7 @@ from raft.log import RaftLog
 from raft.messages import Message, ReadIndexResp, Snapshot
 from raft.progress import Progress
 from raft.reads import Reads, RemoteRead
+from raft.replication_set import ReplicationSet
 from raft.storage import LogReader
 from raft.types import EntryKind, HardState, Membership, Role, SnapshotMeta
 
@@ -76,6 +77,8 @@ class Node:
         self.election_timeout = 0
         self.draw_timeout()
         self.votes: dict[int, bool] = {}
+        # A candidate asks the witness from this tick on.
+        self.witness_ask_ticks = 0
 
         # The promise behind lease reads, see lease.py. A restarted node may have made one it forgot.
         self.promise_boot = config.lease_reads and hard_state.term > 1
@@ -113,6 +116,12 @@ class Node:
         self.lease_floor = 0
         self.transferee = 0
         self.transfer_sent = False
+        # None unless this node leads a group with a witness; see pin.py.
+        self.replication: ReplicationSet | None = None
+        # Counted over all roles: messages to the witness, its refusals, changes of the replication set.
+        self.witness_sent = 0
+        self.witness_refused = 0
+        self.witness_swaps = 0
         self.uncommitted: deque[tuple[int, int]] = deque()
         self.uncommitted_bytes = 0
         self.send_needed = False
@@ -166,6 +175,7 @@ class Node:
             self.uncommitted_bytes = 0
             self.transferee = 0
             self.transfer_sent = False
+            self.replication = None
             self.send_needed = False
             self.beat_due = False
             self.announce_due = False

@@ -24,6 +24,52 @@ class PeerStatus:
         self.inflight = inflight
 
 
+class WitnessView:
+    """How the group's witness stands; all but the id and the counters is empty unless this member leads.
+
+    engaged: the witness is in the replication set and has recorded this subterm, so it counts without being asked.
+    pinned: besides, nobody else could lead now; this member answers for the group alone, with the only sure copy.
+    asking: it is in the set but has not recorded the subterm yet.
+    """
+
+    __slots__ = (
+        "asking",
+        "engaged",
+        "pinned",
+        "refused",
+        "replication_set",
+        "sent",
+        "subterm",
+        "swaps",
+        "witness",
+        "witness_subterm",
+    )
+
+    def __init__(
+        self,
+        witness: int,
+        replication_set: tuple[int, ...],
+        subterm: int,
+        witness_subterm: int,
+        engaged: bool,
+        pinned: bool,
+        asking: bool,
+        swaps: int,
+        sent: int,
+        refused: int,
+    ) -> None:
+        self.witness = witness
+        self.replication_set = replication_set
+        self.subterm = subterm
+        self.witness_subterm = witness_subterm
+        self.engaged = engaged
+        self.pinned = pinned
+        self.asking = asking
+        self.swaps = swaps
+        self.sent = sent
+        self.refused = refused
+
+
 class Status:
     """One member at one moment; `peers` is empty unless it leads."""
 
@@ -41,6 +87,7 @@ class Status:
         "term",
         "transferee",
         "vote",
+        "witness",
     )
 
     def __init__(
@@ -58,6 +105,7 @@ class Status:
         conf_index: int,
         membership: Membership,
         peers: list[PeerStatus],
+        witness: WitnessView,
     ) -> None:
         self.node = node
         self.role = role
@@ -72,6 +120,7 @@ class Status:
         self.conf_index = conf_index
         self.membership = membership
         self.peers = peers
+        self.witness = witness
 
     def role_name(self) -> str:
         """The role as a word."""

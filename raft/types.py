@@ -110,14 +110,31 @@ def _sorted_ids(ids: Sequence[int]) -> tuple[int, ...]:
     return tuple(out)
 
 
+# Bits of the header's flags byte; the header's witness field holds witness_id().
+_AUTO_LEAVE: Final = 1
+_WITNESS_OUTGOING: Final = 2
+_NOT_INCOMING: Final = 4
+
+
 class Membership:
     """Who votes and who only copies; joint while `voters_outgoing` is not empty (dissertation 4.3).
 
-    `learners_next` are voters of the outgoing half that become learners when the joint phase ends. `context` is the
+    `learners_next` are voters of the outgoing half that become learners when the joint phase ends. `witness` and
+    `witness_outgoing` are the halves' witnesses, 0 for none; there is only one, so they are equal if both are set. A
+    witness has a vote in its half but is in none of the lists, for it is sent no entries. `context` is the
     application's (an address book), carried and never read here. All ids are kept sorted.
     """
 
-    __slots__ = ("auto_leave", "context", "learners", "learners_next", "voters", "voters_outgoing", "witness")
+    __slots__ = (
+        "auto_leave",
+        "context",
+        "learners",
+        "learners_next",
+        "voters",
+        "voters_outgoing",
+        "witness",
+        "witness_outgoing",
+    )
 
     def __init__(
         self,
@@ -128,6 +145,7 @@ class Membership:
         witness: int = 0,
         auto_leave: bool = False,
         context: bytes = b"",
+        witness_outgoing: int = 0,
     ) -> None:
         self.voters = _sorted_ids(voters)
         self.voters_outgoing = _sorted_ids(voters_outgoing)
@@ -136,6 +154,15 @@ class Membership:
         self.witness = witness
         self.auto_leave = auto_leave
         self.context = context
+        self.witness_outgoing = witness_outgoing
+        if witness < 0 or witness_outgoing < 0:
+            raise ValueError(f"node ids are positive, got witness {min(witness, witness_outgoing)}")
+        if witness_outgoing and not self.voters_outgoing:
+            raise ValueError("an outgoing witness needs an outgoing half")
+        if witness and witness_outgoing and witness != witness_outgoing:
+            raise ValueError(f"witnesses {witness} and {witness_outgoing} in one membership; there may be only one")
+        if self.witness_id() and self.witness_id() in self.members():
+            raise ValueError(f"node {self.witness_id()} is the witness and listed as a member; use another id")
 
     def is_joint(self) -> bool:
         """True between entering and leaving a change of more than one voter."""
@@ -144,6 +171,18 @@ class Membership:
     def is_voter(self, node: int) -> bool:
         """True if the node votes in either half."""
         return node in self.voters or node in self.voters_outgoing
+
+    def witness_id(self) -> int:
+        """The witness of either half, 0 if there is none."""
+        return self.witness or self.witness_outgoing
+
+    def electorate(self) -> tuple[int, ...]:
+        """Who has a vote in the incoming half, its witness last."""
+        return (*self.voters, self.witness) if self.witness else self.voters
+
+    def electorate_outgoing(self) -> tuple[int, ...]:
+        """Who has a vote in the outgoing half, its witness last."""
+        return (*self.voters_outgoing, self.witness_outgoing) if self.witness_outgoing else self.voters_outgoing
 
     def members(self) -> tuple[int, ...]:
         """Every id that is sent entries, sorted."""
@@ -158,6 +197,7 @@ class Membership:
             self.witness,
             self.auto_leave,
             self.context,
+            self.witness_outgoing,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -176,6 +216,8 @@ class Membership:
             text += f" learners_next={list(self.learners_next)}"
         if self.witness:
             text += f" witness={self.witness}"
+        if self.witness_outgoing:
+            text += f" witness_outgoing={self.witness_outgoing}"
         return f"Membership({text})"
 
     def encode(self) -> bytes:
@@ -183,14 +225,17 @@ class Membership:
         lists = (self.voters, self.voters_outgoing, self.learners, self.learners_next)
         if max(map(len, lists)) > _COUNT_MAX:
             raise ValueError(f"more than {_COUNT_MAX} members in one list")
+        flags = _AUTO_LEAVE if self.auto_leave else 0
+        if self.witness_outgoing:
+            flags |= _WITNESS_OUTGOING if self.witness else _WITNESS_OUTGOING | _NOT_INCOMING
         head = _MEMBERSHIP_HEAD.pack(
             _MEMBERSHIP_VERSION,
-            1 if self.auto_leave else 0,
+            flags,
             len(lists[0]),
             len(lists[1]),
             len(lists[2]),
             len(lists[3]),
-            self.witness,
+            self.witness_id(),
             len(self.context),
         )
         ids = [i for part in lists for i in part]
@@ -201,9 +246,12 @@ class Membership:
         """The inverse of encode(). Raises DecodeError for anything else, trailing bytes included."""
         if len(data) < _MEMBERSHIP_HEAD.size:
             raise DecodeError(f"membership of {len(data)} bytes is shorter than its header")
-        version, auto_leave, n0, n1, n2, n3, witness, context_len = _MEMBERSHIP_HEAD.unpack_from(data)
-        if version != _MEMBERSHIP_VERSION or auto_leave > 1:
-            raise DecodeError(f"membership version {version} flags {auto_leave} unknown; run a newer release")
+        version, flags, n0, n1, n2, n3, witness, context_len = _MEMBERSHIP_HEAD.unpack_from(data)
+        halves = flags & ~_AUTO_LEAVE
+        if version != _MEMBERSHIP_VERSION or halves not in {0, _WITNESS_OUTGOING, _WITNESS_OUTGOING | _NOT_INCOMING}:
+            raise DecodeError(f"membership version {version} flags {flags} unknown; run a newer release")
+        if halves and not witness:
+            raise DecodeError(f"membership flags {flags} speak of a witness that is not named")
         total = n0 + n1 + n2 + n3
         start = _MEMBERSHIP_HEAD.size
         if len(data) != start + 8 * total + context_len:
@@ -211,8 +259,12 @@ class Membership:
         ids: list[int] = list(struct.unpack_from(f"<{total}Q", data, start))
         parts = [ids[:n0], ids[n0 : n0 + n1], ids[n0 + n1 : n0 + n1 + n2], ids[n0 + n1 + n2 :]]
         context = bytes(data[start + 8 * total :])
+        incoming = 0 if halves & _NOT_INCOMING else witness
+        outgoing = witness if halves else 0
         try:
-            out = Membership(parts[0], parts[1], parts[2], parts[3], witness, auto_leave == 1, context)
+            out = Membership(
+                parts[0], parts[1], parts[2], parts[3], incoming, flags & _AUTO_LEAVE == 1, context, outgoing
+            )
         except ValueError as error:
             raise DecodeError(str(error)) from None
         if ids != [*out.voters, *out.voters_outgoing, *out.learners, *out.learners_next]:
@@ -260,10 +312,20 @@ class ConfChange:
     """A request to change the membership; several edits at once go through a joint phase.
 
     `add_learner` of a voter demotes it. `promote` takes learners only. `context` None keeps the current one.
+    `add_witness` is a new id; a witness is replaced by removing it in one change and adding another in the next.
     An empty change with `auto_leave` False ends a joint phase that was entered with auto_leave False.
     """
 
-    __slots__ = ("add_learner", "add_voter", "auto_leave", "context", "promote", "remove")
+    __slots__ = (
+        "add_learner",
+        "add_voter",
+        "add_witness",
+        "auto_leave",
+        "context",
+        "promote",
+        "remove",
+        "remove_witness",
+    )
 
     def __init__(
         self,
@@ -273,6 +335,8 @@ class ConfChange:
         remove: Sequence[int] = (),
         context: bytes | None = None,
         auto_leave: bool = True,
+        add_witness: int = 0,
+        remove_witness: bool = False,
     ) -> None:
         self.add_voter = _sorted_ids(add_voter)
         self.add_learner = _sorted_ids(add_learner)
@@ -280,7 +344,14 @@ class ConfChange:
         self.remove = _sorted_ids(remove)
         self.context = context
         self.auto_leave = auto_leave
+        self.add_witness = add_witness
+        self.remove_witness = remove_witness
+
+    def edits_witness(self) -> bool:
+        """True if it asks for the witness to come or go."""
+        return self.add_witness != 0 or self.remove_witness
 
     def is_empty(self) -> bool:
         """True if it edits nothing, which asks to leave a joint phase."""
-        return not (self.add_voter or self.add_learner or self.promote or self.remove or self.context is not None)
+        edits = self.add_voter or self.add_learner or self.promote or self.remove or self.edits_witness()
+        return not (edits or self.context is not None)

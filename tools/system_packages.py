@@ -1,4 +1,4 @@
-"""Programs the tests compare with: a Redis server, its client tools, node for a second client library.
+"""Programs the tests compare with: a Redis server, its client tools, strace, node for a second client library.
 
 Rule: standard library only; the only place that calls apt-get or npm. Nothing here is needed to run durakv. What cannot
 be installed is said in one line each, naming the promise that then goes untested.
@@ -15,6 +15,7 @@ from pathlib import Path
 WANTED = (
     ("redis-server", "redis-server", "that replies equal a real server's (differential tests)"),
     ("redis-cli", "redis-tools", "that redis-cli and redis-benchmark work against durakv"),
+    ("strace", "strace", "that no call of the storage escapes the recorder of crash enumeration"),
     ("node", "nodejs", "that ioredis works against durakv"),
     ("npm", "npm", "that ioredis works against durakv"),
 )

@@ -1,7 +1,7 @@
 """Users of this node: their passwords and permissions, who may log in, and whether a request is allowed.
 
-Rule: users change only through Acl.set_user, all rules of a call or none. Users are node-local. The hot path reads
-``user.allows_all`` and calls ``user.check`` only when it is False.
+Rule: users change all rules of a call or none: by this node's configuration here, by the log through accounts.py. The
+hot path reads ``user.allows_all`` and calls ``user.check`` only when it is False.
 """
 
 from __future__ import annotations
@@ -157,11 +157,15 @@ class User:
         out.append(b"sanitize-payload" if self.sanitize else b"skip-sanitize-payload")
         return out
 
+    def rules(self) -> list[bytes]:
+        """Rules that make a fresh user like this one, each ``( ... )`` as one."""
+        parts = self.flags() + [b"#" + digest for digest in self.passwords] + self.selectors[0].text().split()
+        parts += [b"(" + selector.text() + b")" for selector in self.selectors[1:]]
+        return parts
+
     def text(self) -> bytes:
         """All rules, as ACL LIST shows them after ``user <name> ``."""
-        parts = self.flags() + [b"#" + digest for digest in self.passwords] + [self.selectors[0].text()]
-        parts += [b"(" + selector.text() + b")" for selector in self.selectors[1:]]
-        return b" ".join(parts)
+        return b" ".join(self.rules())
 
 
 class Acl:
@@ -179,6 +183,8 @@ class Acl:
             staged.apply(rule, all_channels=True)
         self.default.take(staged)
         self.users[DEFAULT] = self.default
+        # The log has said what the default user is: requirepass of this node no longer does.
+        self.default_logged = False
         # Stands for clients of other nodes, whose home node checks their rights. Not listed, cannot log in.
         self._internal = User(b"(peer)", index, all_channels=True)
         self._internal.take(staged.copy())
@@ -193,7 +199,11 @@ class Acl:
         return self._internal
 
     def set_requirepass(self, password: str) -> None:
-        """requirepass: the default user's only password; empty removes it."""
+        """requirepass: the default user's only password; empty removes it. Without effect once ACL SETUSER or LOAD has
+        named the default user, who is the same on all nodes from then on.
+        """
+        if self.default_logged:
+            return
         staged = self.default.copy()
         staged.apply(b"resetpass", all_channels=self.all_channels)
         rule = b">" + password.encode("utf-8", "surrogateescape") if password else b"nopass"
@@ -226,13 +236,29 @@ class Acl:
         """What the user would be after ``rules``; changes nothing. Raises CommandError."""
         current = self.users.get(name)
         staged = current.copy() if current is not None else User(name, self.index, all_channels=self.all_channels)
-        for rule in _joined(rules):
+        for rule in joined(rules):
             try:
                 staged.apply(rule, all_channels=self.all_channels)
             except RuleError as e:
-                shown = rule.decode("utf-8", "backslashreplace")
-                raise CommandError(f"ERR Error in ACL SETUSER modifier '{shown}': {e.text}") from None
+                raise CommandError(refused(rule, e)) from None
         return staged
+
+    def become(self, name: bytes, rules: list[bytes] | None) -> None:
+        """Make the user what ``rules`` (of User.rules()) say, or delete it for None. Sessions keep pointing at it."""
+        user = self.users.get(name)
+        if rules is None:
+            if user is not None:
+                del self.users[name]
+                user.take(User(name, self.index, all_channels=False))
+                user.deleted = True
+            return
+        if user is None:
+            user = User(name, self.index, all_channels=False)
+            self.users[name] = user
+        staged = User(name, self.index, all_channels=False)
+        for rule in rules:
+            staged.apply(rule, all_channels=False)
+        user.take(staged)
 
     def set_user(self, name: bytes, rules: list[bytes]) -> User:
         """Create or change a user. Raises CommandError and changes nothing when a rule is refused."""
@@ -242,13 +268,6 @@ class Acl:
             user = User(name, self.index, all_channels=self.all_channels)
             self.users[name] = user
         user.take(staged)
-        return user
-
-    def delete_user(self, name: bytes) -> User | None:
-        """Remove a user; the caller closes its connections."""
-        user = self.users.pop(name, None)
-        if user is not None:
-            user.deleted = True
         return user
 
     def genpass(self, bits: int) -> bytes:
@@ -266,7 +285,20 @@ def _digest(rule: bytes) -> bytes:
     return rule[1:]
 
 
-def _joined(rules: list[bytes]) -> list[bytes]:
+def hashed(rule: bytes) -> bytes:
+    """A rule as it may be logged: without a password in clear."""
+    if rule[:1] in (b">", b"<"):
+        return (b"#" if rule[:1] == b">" else b"!") + _digest(rule)
+    return rule
+
+
+def refused(rule: bytes, error: RuleError) -> str:
+    """The answer to a SETUSER with a wrong rule."""
+    shown = rule.decode("utf-8", "backslashreplace")
+    return f"ERR Error in ACL SETUSER modifier '{shown}': {error.text}"
+
+
+def joined(rules: list[bytes]) -> list[bytes]:
     """Join the words of each ``( ... )`` into one rule. Raises CommandError when a parenthesis stays open."""
     out: list[bytes] = []
     open_at = -1

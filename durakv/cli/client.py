@@ -71,6 +71,15 @@ class Client:
         return parse_info(reply.decode("utf-8", "replace"))
 
 
+def answers(host: str, port: int, timeout_s: float) -> bool:
+    """Whether something accepts connections there."""
+    try:
+        socket.create_connection((host, port), timeout=timeout_s).close()
+    except OSError:
+        return False
+    return True
+
+
 def parse_info(text: str) -> dict[str, str]:
     """The ``field:value`` lines of an INFO reply."""
     fields = {}

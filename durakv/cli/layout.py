@@ -1,5 +1,7 @@
 """A local cluster's directory: ``cluster.json``, and one directory per node with its ``durakv.conf``, log and data.
 
+A witness that is a process of this machine has a directory too; one in a file or an object store is an address only.
+
 Rule: the only reader and writer of ``cluster.json`` and of generated ``durakv.conf`` files. Knows nothing of processes
 beyond the two numbers that identify one (pid and start time), and nothing of the network.
 """
@@ -20,37 +22,53 @@ LOCK_FILE: Final = "cluster.lock"
 FORMAT: Final = 1
 PEER_PORT_OFFSET: Final = 10_000
 HOST: Final = "127.0.0.1"
+NODES_BESIDE_WITNESS_MIN: Final = 2
 
 
 class LayoutError(Exception):
     """The directory is not what the command needs; the text names the fix."""
 
 
-class Node:
-    """One member on this machine. ``pid`` 0 means it was not started, or was stopped, by this program.
+class Member:
+    """One member of the group, perhaps a process of this machine.
 
-    ``started`` is the process's start time in clock ticks since boot: with the pid it names one process for good.
-    ``child`` is the process when this very program started it. ``joining`` stays true until an added node has become
-    a voter; only until then may it start without a history.
+    ``pid`` 0 means it was not started, or was stopped, by this program. ``started`` is the process's start time in
+    clock ticks since boot: with the pid it names one process for good. ``child`` is the process when this very program
+    started it. ``name`` is its directory and how messages speak of it.
     """
 
-    __slots__ = ("child", "joining", "node_id", "peer_port", "pid", "port", "started")
+    __slots__ = ("child", "name", "node_id", "pid", "port", "started")
+
+    def __init__(self, node_id: int, port: int, name: str, pid: int, started: int) -> None:
+        self.node_id = node_id
+        self.port = port
+        self.name = name
+        self.pid = pid
+        self.started = started
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def ports(self) -> tuple[int, ...]:
+        """The ports it listens on."""
+        return (self.port,) if self.port else ()
+
+
+class Node(Member):
+    """A full member. ``joining`` stays true until an added node has become a voter; only until then may it start
+    without a history.
+    """
+
+    __slots__ = ("joining", "peer_port")
 
     def __init__(
         self, node_id: int, port: int, peer_port: int, *, pid: int = 0, started: int = 0, joining: bool = False
     ) -> None:
-        self.node_id = node_id
-        self.port = port
+        super().__init__(node_id, port, f"n{node_id}", pid, started)
         self.peer_port = peer_port
-        self.pid = pid
-        self.started = started
         self.joining = joining
-        self.child: subprocess.Popen[bytes] | None = None
 
-    @property
-    def name(self) -> str:
-        """``n3``: the node's directory and how messages speak of it."""
-        return f"n{self.node_id}"
+    def ports(self) -> tuple[int, ...]:
+        """See Member."""
+        return (self.port, self.peer_port)
 
     def as_json(self) -> dict[str, Any]:
         """The node's object in ``cluster.json``."""
@@ -65,19 +83,48 @@ class Node:
         }
 
 
+class Witness(Member):
+    """The witness. ``port`` is 0 for one that is no process of this cluster; ``address`` is how nodes reach it."""
+
+    __slots__ = ("address",)
+
+    def __init__(self, node_id: int, address: str, port: int, *, pid: int = 0, started: int = 0) -> None:
+        super().__init__(node_id, port, f"w{node_id}", pid, started)
+        self.address = address
+
+    def as_json(self) -> dict[str, Any]:
+        """The witness's object in ``cluster.json``."""
+        return {
+            "id": self.node_id,
+            "address": self.address,
+            "port": self.port,
+            "pid": self.pid,
+            "started": self.started,
+        }
+
+
 class Cluster:
     """What ``cluster.json`` says. ``bootstrapped`` is False from creation until every node has its first entry."""
 
     def __init__(
         self, root: Path, nodes: list[Node], directives: Sequence[str], *, cluster_id: str = "", next_id: int = 0,
-        bootstrapped: bool = False,
+        bootstrapped: bool = False, witness: Witness | None = None,
     ) -> None:  # fmt: skip
         self.root = root
         self.nodes = nodes
+        self.witness = witness
         self.directives = list(directives)
         self.cluster_id = cluster_id
-        self.next_id = next_id or max((node.node_id for node in nodes), default=0) + 1
+        self.next_id = next_id or max((member.node_id for member in self.members()), default=0) + 1
         self.bootstrapped = bootstrapped
+
+    def members(self) -> list[Member]:
+        """The nodes, then the witness."""
+        return [*self.nodes, *([self.witness] if self.witness is not None else [])]
+
+    def processes(self) -> list[Member]:
+        """The members that are processes of this machine, in the order in which they may be stopped."""
+        return [member for member in self.members() if member.port]
 
     def node(self, node_id: int) -> Node:
         """The node of that id. Raises LayoutError naming those that exist."""
@@ -87,16 +134,16 @@ class Cluster:
         known = ", ".join(str(node.node_id) for node in self.nodes)
         raise LayoutError(f"there is no node {node_id} in {self.root}; choose one of {known}")
 
-    def home(self, node: Node) -> Path:
-        """The node's directory."""
+    def home(self, node: Member) -> Path:
+        """The member's directory."""
         return self.root / node.name
 
-    def data_dir(self, node: Node) -> Path:
-        """Where the node's server keeps its data."""
+    def data_dir(self, node: Member) -> Path:
+        """Where the member's process keeps its data."""
         return self.home(node) / "data"
 
-    def log_file(self, node: Node) -> Path:
-        """Where the node's output goes."""
+    def log_file(self, node: Member) -> Path:
+        """Where the member's output goes."""
         return self.home(node) / "durakv.log"
 
     def conf_file(self, node: Node) -> Path:
@@ -112,6 +159,7 @@ class Cluster:
             "next_id": self.next_id,
             "directives": self.directives,
             "nodes": [node.as_json() for node in self.nodes],
+            "witness": self.witness.as_json() if self.witness is not None else None,
         }
         temporary = self.root / (CLUSTER_FILE + ".new")
         temporary.write_text(json.dumps(document, indent=1) + "\n")
@@ -163,13 +211,32 @@ def directive_lines(words: Sequence[str]) -> list[str]:
     return [" ".join(line) for line in lines]
 
 
-def plan(root: Path, count: int, base_port: int, directives: Sequence[str]) -> Cluster:
-    """A cluster that does not exist yet: ``count`` nodes on consecutive ports."""
+def plan(root: Path, count: int, base_port: int, directives: Sequence[str], witness: str = "") -> Cluster:
+    """A cluster that does not exist yet: ``count`` nodes on consecutive ports, ids from 1; then the witness.
+
+    ``witness``: empty for none, ``tcp`` for a process of this machine, else an address.
+    """
     if base_port + count - 1 + PEER_PORT_OFFSET > 65535:
         top = 65535 - PEER_PORT_OFFSET - count + 1
         raise LayoutError(f"--base-port {base_port} is too high: peers use the port + 10000; choose at most {top}")
     nodes = [Node(n, base_port + n - 1, base_port + n - 1 + PEER_PORT_OFFSET) for n in range(1, count + 1)]
-    return Cluster(root, nodes, directives)
+    if not witness:
+        return Cluster(root, nodes, directives)
+    if count < NODES_BESIDE_WITNESS_MIN:
+        raise LayoutError(f"a witness needs at least two nodes beside it, not {count}; write --nodes 2 --witness")
+    return Cluster(root, nodes, directives, witness=plan_witness(count + 1, base_port + count, witness))
+
+
+def plan_witness(witness_id: int, port: int, kind: str) -> Witness:
+    """``kind`` as for plan(); ``port`` is used by a process only. Raises LayoutError for what is no address."""
+    from durakv.witness.address import TCP, WitnessAddress  # loads what status and stop do not need
+
+    if kind == TCP:
+        return Witness(witness_id, WitnessAddress(TCP, host=HOST, port=port).text(), port)
+    try:
+        return Witness(witness_id, WitnessAddress.parse(kind).text(), 0)
+    except ValueError as error:
+        raise LayoutError(str(error)) from None
 
 
 def exists(root: Path) -> bool:
@@ -189,6 +256,12 @@ def load(root: Path) -> Cluster:
                  joining=bool(n["joining"]))
             for n in document["nodes"]
         ]  # fmt: skip
+        # Absent in a file written before there were witnesses.
+        w = document.get("witness")
+        witness = None
+        if w is not None:
+            witness = Witness(int(w["id"]), str(w["address"]), int(w["port"]), pid=int(w["pid"]),
+                              started=int(w["started"]))  # fmt: skip
         return Cluster(
             root,
             nodes,
@@ -196,6 +269,7 @@ def load(root: Path) -> Cluster:
             cluster_id=str(document["cluster_id"]),
             next_id=int(document["next_id"]),
             bootstrapped=bool(document["bootstrapped"]),
+            witness=witness,
         )
     except FileNotFoundError:
         raise LayoutError(f"{root} holds no cluster; create one with `durakv cluster up --dir {root}`") from None

@@ -14,7 +14,7 @@ from typing import Final
 
 from durakv.cli import layout, processes, status
 from durakv.cli.client import Client, Refused, Unreachable
-from durakv.cli.layout import HOST, Cluster, Node
+from durakv.cli.layout import HOST, Cluster, Member, Node, Witness
 
 POLL_S: Final = 0.05
 STOP_GRACE_S: Final = 15.0
@@ -30,44 +30,56 @@ class RequestRefused(OperationError):
     """The leader said no: nothing was changed."""
 
 
-def prepare(root: Path, count: int | None, base_port: int | None, directives: Sequence[str]) -> Cluster:
-    """Load the cluster of ``root`` or create and bootstrap a new one; starts nothing."""
+class NotStarted(OperationError):
+    """A process did not come up: nothing was changed."""
+
+
+def prepare(
+    root: Path, count: int | None, base_port: int | None, directives: Sequence[str], witness: str = ""
+) -> Cluster:
+    """Load the cluster of ``root`` or create and bootstrap a new one; starts nothing but a new cluster's witness."""
     if layout.exists(root):
         cluster = layout.load(root)
-        _refuse_changed_shape(cluster, count, base_port, directives)
+        _refuse_changed_shape(cluster, count, base_port, directives, witness)
     else:
         if root.exists() and any(path.name != layout.LOCK_FILE for path in root.iterdir()):
             raise OperationError(f"{root} is in use by something else; choose another --dir or empty it")
-        cluster = layout.plan(root, count or 3, base_port or 7000, directives)
-        _refuse_taken_ports(cluster.nodes)
+        cluster = layout.plan(root, count or (2 if witness else 3), base_port or 7000, directives, witness)
+        _refuse_taken_ports(cluster.members())
         cluster.save()
     if not cluster.bootstrapped:
-        _bootstrap(cluster)
+        try:
+            _bootstrap(cluster)
+        except BaseException:
+            stop_started(cluster)
+            raise
     return cluster
 
 
-def start_stopped(cluster: Cluster) -> list[Node]:
-    """Start every node that does not run; returns those started."""
-    stopped = [node for node in cluster.nodes if not processes.alive(node)]
+def start_stopped(cluster: Cluster) -> list[Member]:
+    """Start every process that does not run; returns those started."""
+    stopped = [member for member in cluster.processes() if not processes.alive(member)]
     if not stopped:
         raise OperationError(
             f"the cluster in {cluster.root} is already running; see `durakv cluster status --dir {cluster.root}`"
         )
     _refuse_taken_ports(stopped)
-    for node in stopped:
-        processes.start(cluster, node)
+    # The witness, which stands last, first: the nodes may need it for their election.
+    for member in reversed(stopped):
+        processes.start(cluster, member)
         cluster.save()
+    for member in stopped:
+        if isinstance(member, Witness):
+            _wait_for_witness(cluster, member, STOP_GRACE_S)
     return stopped
 
 
 def wait_for_leader(cluster: Cluster, password: str, timeout_s: float) -> status.NodeStatus:
-    """Wait until one node leads and every running node answers; raises with the log's end when a node has died."""
+    """Wait until one node leads and every running node answers; raises with the log's end when a process has died."""
     deadline = time.monotonic() + timeout_s
     while True:
-        for node in cluster.nodes:
-            if not processes.alive(node):
-                tail = processes.last_lines(cluster.log_file(node))
-                raise OperationError(f"{node.name} stopped right after its start; the end of its log:\n{tail}")
+        for member in cluster.processes():
+            _refuse_dead(cluster, member)
         rows = status.survey(cluster, password)
         leader = status.leader_of(rows)
         if leader is not None and leader.health == status.HEALTHY and all(row.role != "down" for row in rows):
@@ -81,19 +93,27 @@ def wait_for_leader(cluster: Cluster, password: str, timeout_s: float) -> status
         time.sleep(POLL_S)
 
 
-def stop_all(cluster: Cluster, grace_s: float = STOP_GRACE_S) -> tuple[int, list[Node]]:
-    """Stop every running node; (how many ran, which had to be killed)."""
+def stop_all(cluster: Cluster, grace_s: float = STOP_GRACE_S) -> tuple[int, list[Member]]:
+    """Stop every running process, the witness last; (how many nodes ran, what had to be killed)."""
     running = sum(1 for node in cluster.nodes if processes.alive(node))
     killed = processes.stop(cluster.nodes, grace_s)
+    if cluster.witness is not None:
+        killed += processes.stop([cluster.witness], grace_s)
     cluster.save()
     return running, killed
+
+
+def stop_started(cluster: Cluster) -> None:
+    """Stop what this very program has started: a start that did not work must not hold its ports."""
+    processes.stop([member for member in cluster.processes() if member.child is not None], STOP_GRACE_S)
+    cluster.save()
 
 
 def add_node(cluster: Cluster, port: int | None, password: str, timeout_s: float, say: Say) -> Node:
     """Add one member: learner first, voter once it has caught up."""
     leader = _leader(cluster, password)
     node_id = cluster.next_id
-    free = max(node.port for node in cluster.nodes) + 1
+    free = _next_port(cluster)
     node = Node(node_id, port or free, (port or free) + layout.PEER_PORT_OFFSET, joining=True)
     _refuse_taken_ports([node])
     # Saved first: the id is then never given to another node, and an unanswered request still has its node listed.
@@ -112,9 +132,7 @@ def add_node(cluster: Cluster, port: int | None, password: str, timeout_s: float
     say(f"{node.name} is a learner on {HOST}:{node.port}; waiting until it has caught up")
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        if not processes.alive(node):
-            tail = processes.last_lines(cluster.log_file(node))
-            raise OperationError(f"{node.name} stopped right after its start; the end of its log:\n{tail}")
+        _refuse_dead(cluster, node)
         if status.ask(node, password).role in ("follower", "leader"):
             node.joining = False
             cluster.save()
@@ -126,21 +144,62 @@ def add_node(cluster: Cluster, port: int | None, password: str, timeout_s: float
     )
 
 
-def remove_node(cluster: Cluster, node_id: int, password: str, timeout_s: float) -> Path:
-    """Take a member out of the group, then stop it; returns its directory, which is kept."""
+def add_witness(cluster: Cluster, kind: str, port: int | None, password: str, timeout_s: float) -> Witness:
+    """Add a witness: its process (``kind`` ``tcp``), then its state, then its membership."""
+    if cluster.witness is not None:
+        raise OperationError(
+            f"{cluster.witness.name} is the witness already; take it out with `durakv cluster remove-node --node"
+            f" {cluster.witness.node_id} --dir {cluster.root}` first"
+        )
+    leader = _leader(cluster, password)
+    witness = layout.plan_witness(cluster.next_id, port or _next_port(cluster), kind)
+    _refuse_taken_ports([witness])
+    # Saved first: an id serves once, whatever becomes of it.
+    cluster.next_id += 1
+    cluster.witness = witness
+    cluster.save()
+    try:
+        _start_witness(cluster, timeout_s)
+        _ask_leader(leader, password, timeout_s, "CLUSTER", "ADDWITNESS", witness.node_id, witness.address)
+    except (RequestRefused, NotStarted):
+        processes.stop([witness], STOP_GRACE_S)
+        cluster.witness = None
+        cluster.save()
+        raise
+    return witness
+
+
+def remove_node(cluster: Cluster, node_id: int, password: str, timeout_s: float) -> str:
+    """Take a member, full or witness, out of the group, then stop it; returns where its files are, which are kept."""
+    if cluster.witness is not None and cluster.witness.node_id == node_id:
+        return _remove_witness(cluster, cluster.witness, password, timeout_s)
     node = cluster.node(node_id)
     if len(cluster.nodes) == 1:
         raise OperationError(f"n{node_id} is the only node; stop it with `durakv cluster stop --dir {cluster.root}`")
     leader = _leader(cluster, password)
     if leader.node_id == node_id:
-        successor = next(row for row in status.survey(cluster, password) if row.role == "follower")
+        rows = status.survey(cluster, password)
+        successor = next((row for row in rows if row.role == "follower"), None)
+        if successor is None:
+            raise OperationError(
+                f"n{node_id} leads and no other node can take over; start one with `durakv cluster up --dir"
+                f" {cluster.root}` first"
+            )
         transfer(cluster, successor.node_id, password, timeout_s)
         leader = _leader(cluster, password)
     _ask_leader(leader, password, timeout_s, "CLUSTER", "REMOVENODE", node_id)
     processes.stop([node], STOP_GRACE_S)
     cluster.nodes.remove(node)
     cluster.save()
-    return cluster.home(node)
+    return str(cluster.home(node))
+
+
+def _remove_witness(cluster: Cluster, witness: Witness, password: str, timeout_s: float) -> str:
+    _ask_leader(_leader(cluster, password), password, timeout_s, "CLUSTER", "REMOVENODE", witness.node_id)
+    processes.stop([witness], STOP_GRACE_S)
+    cluster.witness = None
+    cluster.save()
+    return str(cluster.home(witness)) if witness.port else witness.address
 
 
 def transfer(cluster: Cluster, node_id: int, password: str, timeout_s: float) -> None:
@@ -163,7 +222,10 @@ def transfer(cluster: Cluster, node_id: int, password: str, timeout_s: float) ->
 
 
 def _bootstrap(cluster: Cluster) -> None:
-    from durakv.founding import bootstrap_cluster  # loads the whole server, which status and stop do not need
+    # These load the whole server, which status and stop do not need.
+    from durakv.cli.witness import WitnessError, create_now
+    from durakv.founding import GROUP_ID, bootstrap_cluster
+    from durakv.world.real_rng import RealRng
 
     for node in cluster.nodes:
         # Left by a bootstrap that was cut short; no server has ever run on it, or `bootstrapped` would be set.
@@ -171,11 +233,20 @@ def _bootstrap(cluster: Cluster) -> None:
             shutil.rmtree(cluster.data_dir(node))
         cluster.data_dir(node).mkdir(parents=True)
     members = [(node.node_id, HOST, node.port, node.peer_port) for node in cluster.nodes]
+    witness = cluster.witness
+    # A new one at each attempt: the id of a witness serves once in a cluster, even if the attempt came to nothing.
+    cluster_id = RealRng().token(16)
+    _start_witness(cluster, STOP_GRACE_S)
     try:
-        cluster.cluster_id = bootstrap_cluster([str(cluster.data_dir(node)) for node in cluster.nodes], members)
-    except OSError as error:
+        if witness is not None:
+            create_now(witness.address, cluster_id, GROUP_ID, witness.node_id)
+        cluster.cluster_id = bootstrap_cluster(
+            [str(cluster.data_dir(node)) for node in cluster.nodes], members, cluster_id,
+            (witness.node_id, witness.address) if witness is not None else None,
+        )  # fmt: skip
+    except (OSError, WitnessError) as error:
         raise OperationError(
-            f"cannot create data directories: {error}; free the disk or choose another --dir"
+            f"cannot create the cluster: {error}; correct that, or choose another --dir or --witness, and run it again"
         ) from error
     for node in cluster.nodes:
         cluster.write_conf(node)
@@ -183,14 +254,44 @@ def _bootstrap(cluster: Cluster) -> None:
     cluster.save()
 
 
+def _start_witness(cluster: Cluster, timeout_s: float) -> None:
+    """Its process must listen before a state can be created there; nothing to do for one that is no process."""
+    witness = cluster.witness
+    if witness is None or not witness.port:
+        return
+    if not processes.alive(witness):
+        processes.start(cluster, witness)
+        cluster.save()
+    _wait_for_witness(cluster, witness, timeout_s)
+
+
+def _wait_for_witness(cluster: Cluster, witness: Witness, timeout_s: float) -> None:
+    try:
+        processes.wait_listening(witness, timeout_s)
+    except processes.NotListening as error:
+        tail = processes.last_lines(cluster.log_file(witness))
+        raise NotStarted(f"{error}; the end of its log:\n{tail}") from error
+
+
+def _refuse_dead(cluster: Cluster, member: Member) -> None:
+    if not processes.alive(member):
+        tail = processes.last_lines(cluster.log_file(member))
+        raise OperationError(f"{member.name} stopped right after its start; the end of its log:\n{tail}")
+
+
+def _next_port(cluster: Cluster) -> int:
+    return max(member.port for member in cluster.members()) + 1
+
+
 def _refuse_changed_shape(
-    cluster: Cluster, count: int | None, base_port: int | None, directives: Sequence[str]
+    cluster: Cluster, count: int | None, base_port: int | None, directives: Sequence[str], witness: str
 ) -> None:
     if count is not None and cluster.bootstrapped and count != len(cluster.nodes):
         raise OperationError(
             f"{cluster.root} holds {len(cluster.nodes)} nodes, not {count}; use `durakv cluster add-node` or"
             " `remove-node`, or another --dir"
         )
+    _refuse_other_witness(cluster, witness)
     if base_port is not None and all(node.port != base_port for node in cluster.nodes):
         raise OperationError(
             f"{cluster.root} was created on port {cluster.nodes[0].port}; leave --base-port out, or use another --dir"
@@ -201,9 +302,25 @@ def _refuse_changed_shape(
         )
 
 
-def _refuse_taken_ports(nodes: Sequence[Node]) -> None:
-    for node in nodes:
-        for port in (node.port, node.peer_port):
+def _refuse_other_witness(cluster: Cluster, kind: str) -> None:
+    if not kind:
+        return
+    if cluster.witness is None:
+        raise OperationError(
+            f"{cluster.root} holds a cluster without a witness; use `durakv cluster add-witness`, or another --dir"
+        )
+    now = cluster.witness
+    wanted = layout.plan_witness(now.node_id, now.port, kind)
+    if (wanted.address, wanted.port) != (now.address, now.port):
+        raise OperationError(
+            f"{cluster.root} has its witness at {cluster.witness.address}; leave --witness out, or replace it with"
+            " `durakv cluster remove-node` and `add-witness`"
+        )
+
+
+def _refuse_taken_ports(members: Sequence[Member]) -> None:
+    for member in members:
+        for port in member.ports():
             if not processes.port_free(port):
                 raise OperationError(
                     f"port {port} is in use; stop what listens there, or choose another port (--base-port, --port)"

@@ -1,4 +1,4 @@
-"""Starting and stopping the server processes of a local cluster.
+"""Starting and stopping the processes of a local cluster: servers, and a witness.
 
 Rule: the only place of the command line that starts or signals a process. A process is known by pid and start time, so
 a pid the system has given to somebody else is never signalled; it is one process group, so it ends with its children.
@@ -17,9 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from durakv.cli.layout import HOST, Cluster, Node
+from durakv.cli.layout import HOST, Cluster, Member, Node
 
 POLL_S: Final = 0.05
+
+
+class NotListening(Exception):
+    """A process that was started does not listen."""
 
 
 def start_time(pid: int) -> int:
@@ -33,8 +37,8 @@ def start_time(pid: int) -> int:
     return 0 if fields[0] in ("Z", "X") else int(fields[19])
 
 
-def alive(node: Node) -> bool:
-    """Whether the very process that was started for the node still runs."""
+def alive(node: Member) -> bool:
+    """Whether the very process that was started for the member still runs."""
     return node.pid > 0 and start_time(node.pid) == node.started
 
 
@@ -51,11 +55,14 @@ def port_free(port: int) -> bool:
     return True
 
 
-def start(cluster: Cluster, node: Node) -> None:
-    """Start the node's server in its own process group, output appended to its log; fills in pid and start time."""
-    command = [sys.executable, "-m", "durakv", "server", str(cluster.conf_file(node))]
-    if node.joining:
-        command += ["--join", "yes"]
+def start(cluster: Cluster, node: Member) -> None:
+    """Start the member in its own process group, output appended to its log; fills in pid and start time."""
+    command = [sys.executable, "-m", "durakv"]
+    if isinstance(node, Node):
+        command += ["server", str(cluster.conf_file(node)), *(["--join", "yes"] if node.joining else [])]
+    else:
+        cluster.home(node).mkdir(parents=True, exist_ok=True)
+        command += ["witness", "--listen", f"{HOST}:{node.port}", "--dir", str(cluster.data_dir(node))]
     with cluster.log_file(node).open("ab") as output:
         process = subprocess.Popen(
             command, cwd=cluster.home(node), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
@@ -66,7 +73,18 @@ def start(cluster: Cluster, node: Node) -> None:
     node.started = start_time(process.pid)
 
 
-def stop(nodes: Sequence[Node], grace_s: float) -> list[Node]:
+def wait_listening(member: Member, timeout_s: float) -> None:
+    """Wait until the process holds its port. Raises NotListening when it ends or takes too long."""
+    deadline = time.monotonic() + timeout_s
+    while port_free(member.port):
+        if not alive(member):
+            raise NotListening(f"{member.name} stopped right after its start")
+        if time.monotonic() > deadline:
+            raise NotListening(f"{member.name} does not listen on port {member.port} after {timeout_s:.0f} s")
+        time.sleep(POLL_S)
+
+
+def stop(nodes: Sequence[Member], grace_s: float) -> list[Member]:
     """SIGTERM to all, then SIGKILL to those that outlive ``grace_s``; returns the ones that had to be killed."""
     running = [node for node in nodes if alive(node)]
     for node in running:
@@ -98,7 +116,7 @@ def last_lines(path: Path, count: int = 5) -> str:
     return "\n".join(lines[-count:])
 
 
-def _signal(node: Node, number: int) -> None:
+def _signal(node: Member, number: int) -> None:
     # Checked again right before: between the check and the signal the pid cannot be reused by a child we have not
     # reaped, and for a detached node the window is a few microseconds.
     if alive(node):
@@ -108,7 +126,7 @@ def _signal(node: Node, number: int) -> None:
             return
 
 
-def _reap(nodes: Sequence[Node]) -> None:
+def _reap(nodes: Sequence[Member]) -> None:
     """Collect exit statuses of our own children, so that they do not linger as zombies."""
     for node in nodes:
         if node.child is not None:

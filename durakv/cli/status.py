@@ -1,4 +1,4 @@
-"""What each node of a local cluster says about itself, as data and as a table.
+"""What each node of a local cluster says about itself and about the witness, as data and as a table.
 
 Rule: the only place that knows which INFO fields the command line reads. Rates come from two samples. Knows nothing of
 processes: a node that does not answer is ``down``, whatever the reason.
@@ -13,12 +13,17 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from durakv.cli.client import Client, Refused, Unreachable
-from durakv.cli.layout import HOST, Cluster, Node
+from durakv.cli.client import Client, Refused, Unreachable, answers
+from durakv.cli.layout import HOST, Cluster, Node, Witness
 
 ANSWER_TIMEOUT_S: Final = 1.0
 LAG_WARN: Final = 1000
 HEALTHY: Final = "ok"
+# INFO's fields that speak of the witness; only the leader has those of the second line.
+_WITNESS_FIELDS: Final = (
+    "witness_id", "witness_address", "witness_messages_sent", "witness_trouble", "witness_state_bytes",
+    "replication_set", "subterm", "witness_engaged", "pinned", "newest_write_copies",
+)  # fmt: skip
 
 
 class NodeStatus:
@@ -26,7 +31,7 @@ class NodeStatus:
 
     __slots__ = (
         "applied", "clients", "commit", "fsync_p99_us", "health", "leader_id", "node_id", "ops_per_s", "port", "role",
-        "term",
+        "term", "witness",
     )  # fmt: skip
 
     def __init__(self, node_id: int, port: int) -> None:
@@ -41,10 +46,12 @@ class NodeStatus:
         self.clients: int | None = None
         self.ops_per_s: int | None = None
         self.health = "no answer"
+        # What it says of the witness, as INFO has it.
+        self.witness: dict[str, str] = {}
 
     def as_json(self) -> dict[str, Any]:
         """The row for ``--json``; the address is spelt out for scripts."""
-        fields = {name: getattr(self, name) for name in sorted(self.__slots__)}
+        fields = {name: getattr(self, name) for name in sorted(self.__slots__) if name != "witness"}
         return {**fields, "address": f"{HOST}:{self.port}"}
 
 
@@ -60,7 +67,85 @@ def status_of(node_id: int, port: int, fields: dict[str, str]) -> NodeStatus:
     row.clients = _number(fields.get("connected_clients"))
     row.ops_per_s = _number(fields.get("instantaneous_ops_per_sec"))
     row.health = health_of(row, fields)
+    row.witness = {name: fields[name] for name in _WITNESS_FIELDS if name in fields}
     return row
+
+
+class WitnessStatus:
+    """The witness, as the nodes know it; numbers are None where nobody said.
+
+    ``replication_set``: whose acknowledgements commit. ``copies``: full nodes with the newest committed write.
+    ``messages``: questions of all nodes since they started. ``health`` is ``ok`` or what is wrong.
+    """
+
+    __slots__ = (
+        "address", "copies", "engaged", "health", "messages", "node_id", "pinned", "replication_set", "state_bytes",
+        "subterm",
+    )  # fmt: skip
+
+    def __init__(self, node_id: int, address: str) -> None:
+        self.node_id = node_id
+        self.address = address
+        self.health = HEALTHY
+        self.messages: int | None = None
+        self.state_bytes: int | None = None
+        self.replication_set: list[int] | None = None
+        self.subterm: int | None = None
+        self.engaged: bool | None = None
+        self.pinned: bool | None = None
+        self.copies: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The object for ``--json``."""
+        return {name: getattr(self, name) for name in sorted(self.__slots__)}
+
+
+def witness_of(cluster: Cluster, rows: Sequence[NodeStatus]) -> WitnessStatus | None:
+    """The group's witness, None without one; asks its process whether it is there."""
+    telling = [row.witness for row in rows if row.witness]
+    known = cluster.witness
+    if known is not None:
+        out = WitnessStatus(known.node_id, known.address)
+    elif telling:
+        out = WitnessStatus(_number(telling[0].get("witness_id")) or 0, telling[0].get("witness_address", ""))
+    else:
+        return None
+    if telling:
+        out.messages = sum(_number(each.get("witness_messages_sent")) or 0 for each in telling)
+        out.state_bytes = max((_number(each.get("witness_state_bytes")) or 0 for each in telling), default=0)
+        troubles = [each["witness_trouble"] for each in telling if each.get("witness_trouble")]
+        out.health = troubles[0] if troubles else HEALTHY
+    leader = leader_of(rows)
+    if leader is not None and leader.witness:
+        said = leader.witness
+        out.replication_set = [int(n) for n in said.get("replication_set", "").split(",") if n.isdigit()]
+        out.subterm = _number(said.get("subterm"))
+        out.engaged = said.get("witness_engaged") == "1"
+        out.pinned = said.get("pinned") == "1"
+        out.copies = _number(said.get("newest_write_copies"))
+    if known is not None and known.port:
+        out.health = _process_trouble(cluster, known) or out.health
+    return out
+
+
+def _process_trouble(cluster: Cluster, known: Witness) -> str:
+    """What is wrong with a witness's process; empty when it is there and has the state. Nodes at rest cannot know."""
+    # Only needed here, and not cheap to load.
+    from durakv.cli.witness import WitnessError, status
+    from durakv.witness.errors import lost_text
+
+    if not answers(HOST, known.port, ANSWER_TIMEOUT_S):
+        return f"down; start it with `durakv cluster up --dir {cluster.root}`"
+    try:
+        document = status(f"{HOST}:{known.port}")
+    except WitnessError as error:
+        return f"down; {error}"
+    groups = document.get("groups")
+    for row in groups if isinstance(groups, list) else []:
+        if (row.get("cluster_id"), row.get("witness_id")) == (cluster.cluster_id, known.node_id):
+            trouble = str(row.get("trouble", ""))
+            return lost_text(known.node_id, known.address, trouble) if trouble else ""
+    return lost_text(known.node_id, known.address, "its process has no state of this cluster")
 
 
 def health_of(row: NodeStatus, fields: dict[str, str]) -> str:
@@ -112,11 +197,13 @@ def lag_of(row: NodeStatus, leader: NodeStatus | None) -> int | None:
 def document(cluster: Cluster, rows: Sequence[NodeStatus]) -> dict[str, Any]:
     """The ``--json`` form."""
     leader = leader_of(rows)
+    witness = witness_of(cluster, rows)
     return {
         "cluster_id": cluster.cluster_id,
         "dir": str(cluster.root),
         "leader": leader.node_id if leader else None,
         "nodes": [{**row.as_json(), "lag": lag_of(row, leader)} for row in rows],
+        "witness": witness.as_json() if witness is not None else None,
     }
 
 
@@ -152,7 +239,36 @@ def table(cluster: Cluster, rows: Sequence[NodeStatus]) -> Table:
             _shown(row.ops_per_s),
             Text(row.health, style="green" if row.health == HEALTHY else "red"),
         )
+    witness = witness_of(cluster, rows)
+    if witness is not None:
+        _add_witness(out, cluster, witness, leader)
     return out
+
+
+def _add_witness(out: Table, cluster: Cluster, witness: WitnessStatus, leader: NodeStatus | None) -> None:
+    port = cluster.witness.port if cluster.witness is not None else 0
+    # A long trouble goes below the table, where there is room for it.
+    health = witness.health if witness.health == HEALTHY else "see below"
+    out.add_row(
+        f"w{witness.node_id}", str(port or "-"), "witness", *("-" for _ in range(7)),
+        Text(health, style="green" if witness.health == HEALTHY else "red"),
+    )  # fmt: skip
+    caption = Text(f"witness {witness.address}", style="default")
+    caption.append(f", state {_shown(witness.state_bytes)} bytes, messages {_shown(witness.messages)}\n")
+    if leader is not None and witness.replication_set is not None:
+        names = "+".join(f"{'w' if n == witness.node_id else 'n'}{n}" for n in witness.replication_set)
+        stands = "pinned" if witness.pinned else "not pinned"
+        caption.append(f"new writes go to {names} (subterm {_shown(witness.subterm)}, {stands})")
+        caption.append(f", copies of the newest: {_shown(witness.copies)}\n")
+        if witness.pinned:
+            caption.append(
+                f"PINNED: only n{leader.node_id} has the newest writes and can lead; start the other node\n",
+                style="red",
+            )
+    if witness.health != HEALTHY:
+        caption.append(f"{witness.health}\n", style="red")
+    out.caption = caption
+    out.caption_justify = "left"
 
 
 def _number(text: str | None) -> int | None:

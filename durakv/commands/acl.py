@@ -1,6 +1,6 @@
-"""ACL: users and their permissions on this node.
+"""ACL: users and their permissions. What changes them is logged and holds on every node.
 
-Rule: rules are interpreted by durakv/acl only; this words the answers and closes the connections of deleted users.
+Rule: rules are interpreted by durakv/acl only; this words the answers and says whose connections a change ends.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from durakv.acl.denials import Denial
+from durakv.acl.file import parse, text_of
 from durakv.acl.selector import CommandFacts, CommandIndex, Selector
 from durakv.acl.users import Acl, Denied
-from durakv.commands.connection import answer_and_close
 from durakv.commands.connection_filters import client_line
-from durakv.commands.context import LocalContext
+from durakv.commands.context import LocalContext, WriteContext
 from durakv.commands.glob import glob_match
 from durakv.commands.local_text import bad_subcommand, help_reply, integer, text, wire
 from durakv.commands.spec import CATEGORIES, CATEGORY_NAMES, FLAGS, Argv, Commands
@@ -20,10 +20,11 @@ from durakv.resp.errors import CommandError, wrong_arity
 from durakv.resp.types import OK, Map, Reply, SetReply
 
 if TYPE_CHECKING:
+    from durakv.acl.accounts import Accounts
     from durakv.acl.users import User
     from durakv.commands.services import Services
     from durakv.commands.session import Session
-    from durakv.commands.table import Table
+    from durakv.commands.table import Row, Table
     from durakv.config.settings import Settings
     from durakv.world.ports import Rng
 
@@ -36,6 +37,9 @@ NO_ACL_FILE: Final = (
 )
 _GENPASS_BITS_MAX: Final = 4096
 _LOG_DEFAULT: Final = 10
+# ACL LOAD is logged as a SETUSER of nobody with this mark, then name, count and rules of each user: LOAD itself has no
+# room for arguments. No client can send it, since all that clients send is given a mark of its own.
+_FILE: Final = b"\0file"
 
 
 def command_index(table: Table) -> CommandIndex:
@@ -68,6 +72,25 @@ def build_acl(settings: Settings, table: Table, rng: Rng) -> Acl:
         settings.watch(name, follow)
     follow("")
     return acl
+
+
+def load_users(settings: Settings, acl: Acl) -> None:
+    """The users this node's configuration or ACL file names, until the log says otherwise. Raises ValueError."""
+    path, text_ = "configuration", "\n".join(settings.user_lines)
+    if settings.aclfile:
+        if settings.user_lines:
+            raise ValueError("users are defined both by user lines and in an aclfile; keep one of them")
+        path = settings.aclfile
+        assert settings.files is not None
+        try:
+            text_ = settings.files.read(path)
+        except OSError as e:
+            raise ValueError(f"aclfile {path}: {e.strerror}; create the file or remove the directive") from None
+    try:
+        for name, rules in parse(acl, text_, path):
+            acl.become(name, rules)
+    except CommandError as e:
+        raise ValueError(f"aclfile: {e.text.removeprefix('ERR ')}") from None
 
 
 def note_denied(node: Services, s: Session, denied: Denied) -> None:
@@ -129,16 +152,47 @@ def _selector(selector: Selector) -> list[Reply]:
     ]  # fmt: skip
 
 
-@COMMANDS.local("ACL|SETUSER", arity=-3, since="6.0.0", summary="Creates or changes a user.",
-                flags="admin noscript loading stale",
+@COMMANDS.write("ACL|SETUSER", arity=-3, since="6.0.0", summary="Creates or changes a user.",
+                flags="admin noscript loading stale", write_flag=False,
                 tips="request_policy:all_nodes response_policy:all_succeeded")  # fmt: skip
-def acl_setuser(ctx: LocalContext, argv: Argv) -> Reply:
-    """All rules or none. Source: acl.c aclCommand()."""
-    if any(letter in b" \t\n\v\f\r\0" for letter in argv[2]):
-        raise CommandError("ERR Usernames can't contain spaces or null characters")
-    user = ctx.node.acl.set_user(argv[2], argv[3:])
-    close = [s for s in ctx.node.clients.values() if s.user is user and not _may_listen(s, user)]
-    return _close_all(ctx, close, OK)
+def acl_setuser(ctx: WriteContext, argv: Argv) -> Reply:
+    """All rules or none, as acl/accounts.py prepared them. Source: acl.c aclCommand()."""
+    if len(argv) > 3 and argv[3] == _FILE:
+        return acl_load(ctx, argv)
+    _accounts(ctx).set_user(argv)
+    return OK
+
+
+def _accounts(ctx: WriteContext) -> Accounts:
+    accounts = ctx.ks.accounts
+    assert accounts is not None
+    return accounts
+
+
+def prepared(node: Services, row: Row, argv: Argv) -> Argv:
+    """The form in which ACL SETUSER or LOAD is logged; for the leader. Raises CommandError where it is refused."""
+    accounts = node.ks.accounts
+    assert accounts is not None
+    if row.name == "acl|setuser":
+        return accounts.prepared(argv)
+    settings = node.settings
+    if not settings.aclfile or settings.files is None:
+        raise CommandError(NO_ACL_FILE)
+    try:
+        text_ = settings.files.read(settings.aclfile)
+    except OSError as e:
+        raise CommandError(f"ERR Error loading ACLs, opening file '{settings.aclfile}': {e.strerror}") from None
+    out = [b"ACL", b"SETUSER", b"", _FILE]
+    for name, rules in parse(node.acl, text_, settings.aclfile):
+        out += [name, b"%d" % len(rules), *rules]
+    return out
+
+
+def unfit(sessions: list[Session], users: list[User]) -> list[Session]:
+    """The connections that changes to ``users`` end: of deleted ones, and those listening where they no longer may."""
+    return [
+        s for s in sessions if s.user is not None and s.user in users and (s.user.deleted or not _may_listen(s, s.user))
+    ]
 
 
 def _may_listen(s: Session, user: User) -> bool:
@@ -150,28 +204,13 @@ def _may_listen(s: Session, user: User) -> bool:
     return True
 
 
-@COMMANDS.local("ACL|DELUSER", arity=-3, since="6.0.0",
+@COMMANDS.write("ACL|DELUSER", arity=-3, since="6.0.0",
                 summary="Deletes users and closes their connections.",
-                flags="admin noscript loading stale",
+                flags="admin noscript loading stale", write_flag=False,
                 tips="request_policy:all_nodes response_policy:all_succeeded")  # fmt: skip
-def acl_deluser(ctx: LocalContext, argv: Argv) -> Reply:
+def acl_deluser(ctx: WriteContext, argv: Argv) -> Reply:
     """Reply: how many existed. Source: acl.c aclCommand()."""
-    acl = ctx.node.acl
-    if acl.default.name in argv[2:]:
-        raise CommandError("ERR The 'default' user cannot be removed")
-    gone = [user for user in (acl.delete_user(name) for name in argv[2:]) if user is not None]
-    close = [s for s in ctx.node.clients.values() if s.user is not None and s.user.deleted]
-    return _close_all(ctx, close, len(gone))
-
-
-def _close_all(ctx: LocalContext, sessions: list[Session], reply: Reply) -> Reply:
-    me = False
-    for s in sessions:
-        if s is ctx.session:
-            me = True
-        elif s.sink is not None:
-            s.sink.kill()
-    return answer_and_close(ctx, reply) if me else reply
+    return _accounts(ctx).delete_users(argv[2:])
 
 
 @COMMANDS.local("ACL|CAT", arity=-2, since="6.0.0", summary="Categories, or the commands of one.",
@@ -250,19 +289,36 @@ def _denial(entry: Denial, now_ms: int) -> Reply:
     ])  # fmt: skip
 
 
-@COMMANDS.local("ACL|LOAD", arity=2, since="6.0.0", summary="Refused: ACL files are not read yet.",
-                flags="admin noscript loading stale")  # fmt: skip
-def acl_load(ctx: LocalContext, argv: Argv) -> Reply:
-    """Always refused, as by a Valkey without aclfile."""
-    raise CommandError(NO_ACL_FILE)
+@COMMANDS.write("ACL|LOAD", arity=2, since="6.0.0", summary="Replaces all users by those of the leader's ACL file.",
+                flags="admin noscript loading stale", write_flag=False)  # fmt: skip
+def acl_load(ctx: WriteContext, argv: Argv) -> Reply:
+    """Logged with the file's content, see prepared(). Source: acl.c aclCommand()."""
+    users: list[tuple[bytes, list[bytes]]] = []
+    at = 4
+    while at < len(argv):
+        count = int(argv[at + 1])
+        users.append((argv[at], argv[at + 2 : at + 2 + count]))
+        at += 2 + count
+    _accounts(ctx).replace(users)
+    return OK
 
 
-@COMMANDS.local("ACL|SAVE", arity=2, since="6.0.0", summary="Refused: ACL files are not written yet.",
+@COMMANDS.local("ACL|SAVE", arity=2, since="6.0.0", summary="Writes all users into this node's ACL file.",
                 flags="admin noscript loading stale",
                 tips="request_policy:all_nodes response_policy:all_succeeded")  # fmt: skip
 def acl_save(ctx: LocalContext, argv: Argv) -> Reply:
-    """Always refused, as by a Valkey without aclfile."""
-    raise CommandError(NO_ACL_FILE)
+    """Durable and all or nothing. Source: acl.c aclCommand()."""
+    settings = ctx.node.settings
+    if not settings.aclfile or settings.files is None:
+        raise CommandError(NO_ACL_FILE)
+    try:
+        settings.files.replace(settings.aclfile, text_of(ctx.node.acl))
+    except OSError as e:
+        raise CommandError(
+            f"ERR There was an error trying to save the ACLs. Please check the server logs for more information: "
+            f"{settings.aclfile}: {e.strerror}"
+        ) from None
+    return OK
 
 
 @COMMANDS.local("ACL|HELP", arity=2, since="6.0.0", summary="Lists the subcommands.",
@@ -276,7 +332,9 @@ def acl_help(ctx: LocalContext, argv: Argv) -> Reply:
         ("GENPASS [<bits>]", "An unpredictable password."),
         ("GETUSER <username>", "One user's rules, taken apart."),
         ("LIST", "All users with their rules."),
+        ("LOAD", "Replace all users by those of the leader's ACL file."),
         ("LOG [<count> | RESET]", "Refused requests and logins."),
+        ("SAVE", "Write all users into this node's ACL file."),
         ("SETUSER <username> <rule> [<rule> ...]", "Create or change a user."),
         ("USERS", "Names of all users."),
         ("WHOAMI", "The user of this connection."),

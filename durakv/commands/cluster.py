@@ -1,7 +1,8 @@
 """CLUSTER: the group as cluster clients see it, and durakv's own membership commands.
 
 Rule: shapes are the cluster protocol's; facts come from the node's GroupView only. One group owns all slots, its
-members are its nodes, the leader is the master and the term is the epoch. Witnesses are not shown: clients would dial.
+members are its nodes, the leader is the master and the term is the epoch. A witness is shown by durakv's own commands
+only: clients would dial it.
 """
 
 from __future__ import annotations
@@ -163,6 +164,11 @@ def cluster_info(ctx: LocalContext, argv: Argv) -> Reply:
         ("cluster_current_epoch", view.term), ("cluster_my_epoch", view.term), ("cluster_stats_messages_sent", 0),
         ("cluster_stats_messages_received", 0), ("total_cluster_links_buffer_limit_exceeded", 0),
     ]  # fmt: skip
+    w = view.witness
+    if w is not None:
+        lines += [("cluster_witness_id", w.node_id), ("cluster_witness_trouble", " ".join(w.trouble.split()))]
+        if view.role == "leader":
+            lines.append(("cluster_witness_pinned", int(w.pinned)))
     return Verbatim("".join(f"{name}:{value}\r\n" for name, value in lines).encode())
 
 
@@ -238,6 +244,15 @@ def cluster_addnode(ctx: LocalContext, argv: Argv) -> Reply:
     return NO_REPLY
 
 
+@COMMANDS.local("CLUSTER|ADDWITNESS", arity=4, since="9.1.0",
+                summary="Creates a witness's state and adds the witness to the group.",
+                flags="no_async_loading admin stale")  # fmt: skip
+def cluster_addwitness(ctx: LocalContext, argv: Argv) -> Reply:
+    """CLUSTER ADDWITNESS <id> <tcp://host:port | file:///path | s3://bucket/prefix>. Answered when committed."""
+    ctx.node.change_members(ctx.session, "add-witness", _new_id(argv[2]), text(argv[3]))
+    return NO_REPLY
+
+
 @COMMANDS.local("CLUSTER|PROMOTENODE", arity=3, since="9.1.0",
                 summary="Makes a learner that has caught up a voter.",
                 flags="no_async_loading admin stale")  # fmt: skip
@@ -247,7 +262,7 @@ def cluster_promotenode(ctx: LocalContext, argv: Argv) -> Reply:
     return NO_REPLY
 
 
-@COMMANDS.local("CLUSTER|REMOVENODE", arity=3, since="9.1.0", summary="Removes a node from the group.",
+@COMMANDS.local("CLUSTER|REMOVENODE", arity=3, since="9.1.0", summary="Removes a node, or the witness, from the group.",
                 flags="no_async_loading admin stale")  # fmt: skip
 def cluster_removenode(ctx: LocalContext, argv: Argv) -> Reply:
     """CLUSTER REMOVENODE <id>. Answered when the change is committed."""
@@ -272,9 +287,10 @@ def cluster_members(ctx: LocalContext, argv: Argv) -> Reply:
     for m in sorted(view.members, key=lambda m: m.node_id):
         kind = b"witness" if m.witness else b"learner" if m.learner else b"voter"
         role = b"leader" if m.node_id == view.leader_id else b"follower"
+        address = m.client_host if m.witness else f"{m.client_host}:{m.client_port}"
         out.append(Map([
             b"id", m.node_id, b"name", node_name(view.cluster_id, m.node_id).encode(), b"kind", kind, b"role", role,
-            b"address", f"{m.client_host}:{m.client_port}".encode(), b"peer-port", m.peer_port,
+            b"address", address.encode(), b"peer-port", m.peer_port,
             b"connected", int(m.connected or m.node_id == view.node_id), b"match", m.match_index,
             b"stable", m.stable_index,
         ]))  # fmt: skip
@@ -382,6 +398,7 @@ def cluster_help(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: array of simple strings."""
     return help_reply(argv, [
         ("ADDNODE <id> <host:port>", "Add a node as a learner; it becomes a voter once it has caught up."),
+        ("ADDWITNESS <id> <address>", "Create a witness's state under an id never used before, and add the witness."),
         ("COUNTKEYSINSLOT <slot>", "Number of keys in a slot of the selected database."),
         ("FAILOVER [FORCE]", "Ask the leader to hand over to this node; FORCE: without a leader start an election."),
         ("FLUSHSLOT <slot> [ASYNC|SYNC]", "Delete all keys of a slot of the selected database."),
@@ -394,7 +411,7 @@ def cluster_help(ctx: LocalContext, argv: Argv) -> Reply:
         ("MYSHARDID", "Name of this node's group."),
         ("NODES", "A line per node."),
         ("PROMOTENODE <id>", "Make a learner that has caught up a voter."),
-        ("REMOVENODE <id>", "Remove a node from the group."),
+        ("REMOVENODE <id>", "Remove a node, or the witness, from the group."),
         ("REPLICAS <name>", "Lines of a node's replicas."),
         ("SHARDS", "Nodes and slots, with health."),
         ("SLOT-STATS (SLOTSRANGE <start> <end> | ORDERBY KEY-COUNT [LIMIT <n>] [ASC|DESC])", "Use of slots."),

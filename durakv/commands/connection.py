@@ -14,7 +14,7 @@ from durakv.commands.spec import Argv, Commands
 from durakv.commands.version import COMPATIBLE_REDIS, COMPATIBLE_VALKEY
 from durakv.resp.encoder import encode
 from durakv.resp.errors import DB_INDEX, SYNTAX, CommandError, wrong_arity
-from durakv.resp.types import NO_REPLY, OK, PONG, Map, Reply, SetReply, Simple, Verbatim
+from durakv.resp.types import NO_REPLY, OK, PONG, Map, Reply, Simple, Verbatim
 
 if TYPE_CHECKING:
     from durakv.acl.users import User
@@ -32,7 +32,6 @@ _LIST_HELP: Final = (
     "Details of connections. Options: ID, TYPE, ADDR, LADDR, IP, USER, NAME, MAXAGE, IDLE, DB, FLAGS, LIB-NAME, "
     "LIB-VER, SKIPME, and NOT- before them."
 )
-NO_TRACKING: Final = "ERR client-side caching is not available in this version; use CLIENT TRACKING OFF"
 
 
 @COMMANDS.local("HELLO", arity=-1, since="6.0.0",
@@ -171,6 +170,7 @@ def reset(ctx: LocalContext, argv: Argv) -> Reply:
     s.multi_error = False
     node.unwatch(s)
     node.pubsub.forget(s)
+    node.tracking.disable(s)
     node.instruments.monitors.forget(s)
     s.db = 0
     s.protocol = 2
@@ -388,42 +388,6 @@ def client_unblock(ctx: LocalContext, argv: Argv) -> Reply:
     return 1 if ctx.node.unblock_client(target, error=reason == b"ERROR") else 0
 
 
-@COMMANDS.local("CLIENT|TRACKING", arity=-3, since="6.0.0",
-                summary="Server-assisted client-side caching; not available yet.",
-                flags="noscript loading stale")  # fmt: skip
-def client_tracking(ctx: LocalContext, argv: Argv) -> Reply:
-    """OFF is accepted, for clients that say so when they connect."""
-    if on_off(argv[2]):
-        raise CommandError(NO_TRACKING)
-    return OK
-
-
-@COMMANDS.local("CLIENT|TRACKINGINFO", arity=2, since="6.2.0",
-                summary="The state of client-side caching of this connection.",
-                flags="noscript loading stale")  # fmt: skip
-def client_trackinginfo(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: map of flags, redirect, prefixes."""
-    return Map([b"flags", SetReply([b"off"]), b"redirect", -1, b"prefixes", []])
-
-
-@COMMANDS.local("CLIENT|GETREDIR", arity=2, since="6.0.0",
-                summary="The client that receives invalidations; -1 while tracking is off.",
-                flags="allow_busy noscript loading stale")  # fmt: skip
-def client_getredir(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: integer."""
-    return -1
-
-
-@COMMANDS.local("CLIENT|CACHING", arity=3, since="6.0.0",
-                summary="Whether keys of the next command are tracked; needs tracking.",
-                flags="allow_busy noscript loading stale")  # fmt: skip
-def client_caching(ctx: LocalContext, argv: Argv) -> Reply:
-    """Always refused: tracking cannot be on."""
-    raise CommandError(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
-    )
-
-
 @COMMANDS.local("CLIENT|CAPA", arity=-3, since="8.0.0", summary="Tells what the client can do.",
                 flags="allow_busy noscript loading stale")  # fmt: skip
 def client_capa(ctx: LocalContext, argv: Argv) -> Reply:
@@ -445,8 +409,10 @@ def client_import_source(ctx: LocalContext, argv: Argv) -> Reply:
 def client_help(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: array of simple strings."""
     return help_reply(argv, [
+        ("CACHING (YES|NO)", "Track the keys of the next command, or not, in OPTIN and OPTOUT mode."),
         ("CAPA <option> [<option> ...]", "Tell what the client can do; accepted and ignored."),
         ("GETNAME", "The name of this connection."),
+        ("GETREDIR", "The client invalidations are redirected to."),
         ("ID", "The id of this connection."),
         ("INFO", "Details of this connection."),
         ("KILL <ip:port>", "Close the connection from that address."),
@@ -458,7 +424,8 @@ def client_help(ctx: LocalContext, argv: Argv) -> Reply:
         ("REPLY (ON|OFF|SKIP)", "Whether replies are sent."),
         ("SETINFO (LIB-NAME|LIB-VER) <value>", "Tell about the client library."),
         ("SETNAME <name>", "Name this connection."),
-        ("TRACKING (ON|OFF) ...", "Not available yet; OFF is accepted."),
+        ("TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
+         "Be told of changes to keys this connection has read."),
         ("TRACKINGINFO", "State of client-side caching."),
         ("UNBLOCK <client-id> [TIMEOUT|ERROR]", "End a blocked client's wait."),
         ("UNPAUSE", "End PAUSE."),

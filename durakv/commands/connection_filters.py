@@ -144,6 +144,12 @@ def client_flags(s: Session) -> str:
         letters += "b"
     if s.closing:
         letters += "c"
+    if s.tracking is not None:
+        letters += "t"
+        if s.tracking.broken:
+            letters += "R"
+        if s.tracking.bcast:
+            letters += "B"
     if s.readonly:
         letters += "r"
     if s.no_evict:
@@ -159,6 +165,7 @@ def client_line(s: Session, now_ms: int) -> str:
     if s.multi is not None:
         queued = sum(len(arg) for _, argv in s.multi for arg in argv)
     user = text(s.user.name) if s.user is not None else "(superuser)"
+    redirect = -1 if s.tracking is None else s.tracking.redirect
     fields: list[tuple[str, object]] = [
         ("id", s.id), ("addr", s.address), ("laddr", s.local_address), ("fd", -1), ("name", text(s.name)),
         ("age", max(0, now_ms - s.created_ms) // 1000), ("idle", max(0, now_ms - s.last_ms) // 1000),
@@ -166,7 +173,7 @@ def client_line(s: Session, now_ms: int) -> str:
         ("ssub", len(s.shard_channels)), ("multi", -1 if s.multi is None else len(s.multi)),
         ("watch", len(s.watched)), ("qbuf", 0), ("qbuf-free", 0), ("argv-mem", 0), ("multi-mem", queued), ("rbs", 0),
         ("rbp", 0), ("obl", 0), ("oll", len(s.out)), ("omem", s.out_bytes), ("tot-mem", s.out_bytes + queued),
-        ("events", "r"), ("cmd", s.last_command or "NULL"), ("user", user), ("redir", -1), ("resp", s.protocol),
+        ("events", "r"), ("cmd", s.last_command or "NULL"), ("user", user), ("redir", redirect), ("resp", s.protocol),
         ("lib-name", text(s.lib_name)), ("lib-ver", text(s.lib_ver)), ("tot-net-in", s.bytes_in),
         ("tot-net-out", s.bytes_out), ("tot-cmds", s.commands),
     ]  # fmt: skip

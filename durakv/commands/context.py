@@ -39,6 +39,41 @@ class Stopwatch(Protocol):
     def ran(self, row: Row, argv: list[bytes], took_ns: int) -> None: ...
 
 
+class Scripts(Protocol):
+    """Scripts and function libraries, as their commands see them. Everything raises CommandError where it must."""
+
+    def eval(self, ctx: ReadContext | WriteContext, argv: list[bytes], *, by_sha: bool, read_only: bool) -> object:
+        """Run a script; the last argument are the terms under which it was admitted."""
+
+    def fcall(self, ctx: ReadContext | WriteContext, argv: list[bytes], *, read_only: bool) -> object:
+        """Call a function; the last argument are the terms under which it was admitted."""
+
+    def load_script(self, text: bytes) -> bytes:
+        """Cache a script for good; returns its SHA-1 in hex."""
+
+    def script_text(self, sha: bytes) -> bytes | None:
+        """The text of a cached script."""
+
+    def flush_scripts(self) -> None: ...
+
+    def load_library(self, code: bytes, *, replace: bool) -> bytes:
+        """Install a library; returns its name."""
+
+    def delete_library(self, name: bytes) -> None: ...
+
+    def flush_libraries(self) -> None: ...
+
+    def dump_libraries(self) -> bytes: ...
+
+    def restore_libraries(self, payload: bytes, policy: bytes) -> None:
+        """``policy``: APPEND, REPLACE or FLUSH."""
+
+    def list_libraries(self, pattern: bytes | None, *, with_code: bool) -> object: ...
+
+    def count_libraries(self) -> tuple[int, int]:
+        """(libraries, functions)."""
+
+
 class ReadContext:
     """For ``@read``: ``db`` is the selected database; handlers must not change what they are shown.
 
@@ -53,6 +88,12 @@ class ReadContext:
         self.seed = 0
         self.draws = 0
         self.stopwatch: Stopwatch | None = None
+        self.scripts: Scripts | None = None
+
+    def scripting(self) -> Scripts:
+        """Scripts and functions of the node."""
+        assert self.scripts is not None
+        return self.scripts
 
     def below(self, n: int) -> int:
         """Uniform-enough int in [0, n), n >= 1."""
@@ -76,9 +117,15 @@ class WriteContext:
         self.draws = 0
         self.can_block = True
         self.stopwatch: Stopwatch | None = None
+        self.scripts: Scripts | None = None
         # Event classes somebody on this node listens to; 0 makes notify() a no-op. Never changes applied state.
         self.notify_mask = 0
         self.events: list[tuple[int, bytes, bytes]] = []
+
+    def scripting(self) -> Scripts:
+        """Scripts and functions of the group."""
+        assert self.scripts is not None
+        return self.scripts
 
     def below(self, n: int) -> int:
         """Int in [0, n), n >= 1, the same on every node."""

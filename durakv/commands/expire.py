@@ -48,7 +48,7 @@ def parse_conditions(argv: Argv, start: int) -> int:
     return flags
 
 
-def _refused(flags: int, at_ms: int, current_ms: int) -> bool:
+def refused(flags: int, at_ms: int, current_ms: int) -> bool:
     """Whether a condition fails; ``current_ms`` -1 (no deadline) counts as infinitely late."""
     if flags & _NX and current_ms >= 0:
         return True
@@ -75,7 +75,7 @@ def _expire(ctx: WriteContext, argv: Argv, command: str, *, seconds: bool, base_
     db = ctx.db
     if db.get(key) is None:
         return 0
-    if flags and _refused(flags, at_ms, db.expiry(key)):
+    if flags and refused(flags, at_ms, db.expiry(key)):
         return 0
     if at_ms <= ctx.now_ms:
         db.delete(key)

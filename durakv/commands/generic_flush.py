@@ -47,6 +47,8 @@ def flushdb(ctx: WriteContext, argv: Argv) -> Reply:
 def flushall(ctx: WriteContext, argv: Argv) -> Reply:
     """Source: db.c flushallCommand()."""
     _check_mode(argv)
+    # Those who cache are told even where there was nothing.
+    ctx.ks.flushes += 1
     for db in ctx.ks.dbs:
         if db.size:
             db.flush()

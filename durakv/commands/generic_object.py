@@ -1,7 +1,7 @@
 """OBJECT: what can be asked of the inside of a value. [compiled]
 
-Rule: nothing here may be relied on by applied state; encodings are names, not layouts. Access times and frequencies
-are not tracked per key, so IDLETIME answers 0 and FREQ refuses as without an LFU policy.
+Rule: nothing here may be relied on by applied state; encodings are names, not layouts. Times and frequencies of use are
+this node's own, and kept only under an LRU or LFU policy; otherwise IDLETIME answers 0.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ COMMANDS: Final = Commands("generic")
 NO_LFU: Final = (
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching "
     "between policies at runtime LRU and LFU data will take some time to adjust."
+)
+NO_LRU: Final = (
+    "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies "
+    "at runtime LRU and LFU data will take some time to adjust."
 )
 _KEY: Final = "RO@i2+r0/1/0"
 _HELP: Final = (
@@ -55,20 +59,41 @@ def refcount(ctx: ReadContext, argv: Argv) -> Reply:
     return None if ctx.db.get(argv[2]) is None else 1
 
 
+def _untouched(ctx: ReadContext, key: bytes) -> bool:
+    """Whether the key is there; looking is no use of it."""
+    access = ctx.ks.access
+    if access is None:
+        return ctx.db.get(key) is not None
+    paused, access.paused = access.paused, True
+    found = ctx.db.get(key) is not None
+    access.paused = paused
+    return found
+
+
 @COMMANDS.read("OBJECT|IDLETIME", arity=3, since="2.2.3", keys=_KEY, tips="nondeterministic_output",
-               summary="Returns the time since the last access to a value, always 0.")  # fmt: skip
+               summary="Returns the time since the last access to a value.")  # fmt: skip
 def idletime(ctx: ReadContext, argv: Argv) -> Reply:
-    """Reply: seconds, or null without the key. Source: object.c objectCommand()."""
-    return None if ctx.db.get(argv[2]) is None else 0
+    """Reply: seconds, 0 without an LRU policy; null without the key. Source: object.c objectCommand()."""
+    if not _untouched(ctx, argv[2]):
+        return None
+    access = ctx.ks.access
+    if access is None:
+        return 0
+    if access.lfu:
+        raise CommandError(NO_LRU)
+    return access.idle_s(ctx.db, argv[2])
 
 
 @COMMANDS.read("OBJECT|FREQ", arity=3, since="4.0.0", keys=_KEY, tips="nondeterministic_output",
-               summary="Refused: access frequencies are not tracked.")  # fmt: skip
+               summary="Returns the logarithmic access frequency counter of a value.")  # fmt: skip
 def freq(ctx: ReadContext, argv: Argv) -> Reply:
-    """Null without the key. Raises CommandError. Source: object.c objectCommand()."""
-    if ctx.db.get(argv[2]) is None:
+    """Reply: 0 .. 255, null without the key. Raises CommandError. Source: object.c objectCommand()."""
+    if not _untouched(ctx, argv[2]):
         return None
-    raise CommandError(NO_LFU)
+    access = ctx.ks.access
+    if access is None or not access.lfu:
+        raise CommandError(NO_LFU)
+    return access.frequency(ctx.db, argv[2])
 
 
 @COMMANDS.local("OBJECT|HELP", arity=2, since="6.2.0", flags="loading stale",

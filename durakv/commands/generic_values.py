@@ -11,6 +11,7 @@ from durakv.commands.args import to_int64
 from durakv.keyspace.values.hash import Hash
 from durakv.keyspace.values.listvalue import ListValue
 from durakv.keyspace.values.setvalue import SetValue
+from durakv.keyspace.values.stream import Stream
 from durakv.keyspace.values.zset import ZSet
 
 # Longer strings are "raw" (valkey object.c OBJ_ENCODING_EMBSTR_SIZE_LIMIT).
@@ -21,7 +22,7 @@ def type_name(value: object) -> bytes:
     """The word TYPE answers."""
     if type(value) is bytes or type(value) is bytearray:
         return b"string"
-    if isinstance(value, (Hash, ListValue, SetValue, ZSet)):
+    if isinstance(value, (Hash, ListValue, SetValue, Stream, ZSet)):
         return value.kind
     raise AssertionError(f"no type is known for {type(value).__name__}")
 
@@ -34,7 +35,7 @@ def encoding_of(value: object) -> bytes:
         if to_int64(value) is not None:
             return b"int"
         return b"embstr" if len(value) <= _EMBSTR_MAX else b"raw"
-    if isinstance(value, (Hash, ListValue, SetValue, ZSet)):
+    if isinstance(value, (Hash, ListValue, SetValue, Stream, ZSet)):
         return value.encoding()
     raise AssertionError(f"no encoding is known for {type(value).__name__}")
 
@@ -45,6 +46,6 @@ def copy_of(value: object) -> object:
         return value
     if type(value) is bytearray:
         return bytearray(value)
-    if isinstance(value, (Hash, ListValue, SetValue, ZSet)):
+    if isinstance(value, (Hash, ListValue, SetValue, Stream, ZSet)):
         return value.copy()
     raise AssertionError(f"no copy is known for {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""Commands on hashes, without the lifetimes of single fields. [compiled]
+"""Commands on hashes; the deadlines of single fields are set and shown in hashes_expire. [compiled]
 
 Rule: arguments are read before the key is looked at where upstream does so, because that decides which error shows.
 """
@@ -14,6 +14,7 @@ from durakv.commands.collection import after_removal, created, parse_sample_coun
 from durakv.commands.context import NOTIFY_HASH, ReadContext, WriteContext
 from durakv.commands.scan import parse_cursor, parse_options, scan_mapping
 from durakv.commands.spec import Argv, Commands
+from durakv.keyspace.field_expiry import earliest
 from durakv.keyspace.values.hash import Hash
 from durakv.resp.errors import (
     HASH_NOT_FLOAT,
@@ -38,8 +39,10 @@ _ANY_ORDER: Final = "nondeterministic_output_order"
 _BY_CHANCE: Final = "nondeterministic_output"
 
 
-def _open(ctx: WriteContext, key: bytes) -> Hash:
+def open_hash(ctx: WriteContext, key: bytes) -> Hash:
     """The hash at ``key``, a new one if there is none. Raises CommandError WRONGTYPE."""
+    if ctx.ks.sink is None:
+        ctx.ks.sink = ctx
     value = ctx.db.typed(key, Hash)
     if value is None:
         value = Hash()
@@ -56,7 +59,8 @@ def _set_fields(ctx: WriteContext, argv: Argv) -> int:
     if n % 2:
         raise wrong_arity(argv[0].decode("utf-8", "surrogateescape").lower())
     key = argv[1]
-    value = _open(ctx, key)
+    value = open_hash(ctx, key)
+    before_ms = earliest(value)
     if n == 4:
         added = 1 if value.set(argv[2], argv[3]) else 0
     else:
@@ -65,6 +69,8 @@ def _set_fields(ctx: WriteContext, argv: Argv) -> int:
         for i in range(2, n, 2):
             if value.set(argv[i], argv[i + 1]):
                 added += 1
+    if before_ms >= 0:
+        ctx.db.fields.changed(key, value, before_ms)
     if ctx.notify_mask:
         ctx.notify(NOTIFY_HASH, b"hset", key)
     return added
@@ -97,7 +103,7 @@ def hsetnx(ctx: WriteContext, argv: Argv) -> Reply:
     old = ctx.db.typed(argv[1], Hash)
     if old is not None and argv[2] in old.fields:
         return 0
-    _open(ctx, argv[1]).set(argv[2], argv[3])
+    open_hash(ctx, argv[1]).set(argv[2], argv[3])
     if ctx.notify_mask:
         ctx.notify(NOTIFY_HASH, b"hset", argv[1])
     return 1
@@ -119,7 +125,7 @@ def hincrby(ctx: WriteContext, argv: Argv) -> Reply:
         total += number
     if not INT64_MIN <= total <= INT64_MAX:
         raise CommandError(INCR_OVERFLOW)
-    _open(ctx, key).set(field, b"%d" % total)
+    open_hash(ctx, key).set_keep(field, b"%d" % total)
     if ctx.notify_mask:
         ctx.notify(NOTIFY_HASH, b"hincrby", key)
     return total
@@ -144,7 +150,7 @@ def hincrbyfloat(ctx: WriteContext, argv: Argv) -> Reply:
     if total is None:
         raise CommandError(NAN_OR_INF)
     text = long_double.text_of(total)
-    _open(ctx, key).set(field, text)
+    open_hash(ctx, key).set_keep(field, text)
     if ctx.notify_mask:
         ctx.notify(NOTIFY_HASH, b"hincrbyfloat", key)
     return text
@@ -158,11 +164,14 @@ def hdel(ctx: WriteContext, argv: Argv) -> Reply:
     value = ctx.db.typed(argv[1], Hash)
     if value is None:
         return 0
+    before_ms = earliest(value)
     deleted = 0
     for i in range(2, len(argv)):
         if value.delete(argv[i]):
             deleted += 1
     if deleted:
+        if before_ms >= 0:
+            ctx.db.fields.changed(argv[1], value, before_ms)
         after_removal(ctx, argv[1], len(value), NOTIFY_HASH, b"hdel")
     return deleted
 
@@ -179,6 +188,7 @@ def hgetdel(ctx: WriteContext, argv: Argv) -> Reply:
     if count == 0 or count != len(argv) - 4:
         raise CommandError(NUMFIELDS_MISMATCH)
     value = ctx.db.typed(argv[1], Hash)
+    before_ms = -1 if value is None else earliest(value)
     out: list[Reply] = []
     deleted = 0
     for i in range(4, len(argv)):
@@ -187,6 +197,8 @@ def hgetdel(ctx: WriteContext, argv: Argv) -> Reply:
         if value is not None and value.delete(argv[i]):
             deleted += 1
     if value is not None and deleted:
+        if before_ms >= 0:
+            ctx.db.fields.changed(argv[1], value, before_ms)
         after_removal(ctx, argv[1], len(value), NOTIFY_HASH, b"hdel")
     return out
 

@@ -33,6 +33,11 @@ NO_REPLICAOF: Final = (
 NO_REPLICATION_LINK: Final = (
     "ERR durakv replicates through its Raft log only; copy data out with SCAN and DUMP or durakv-cli export"
 )
+PINNED: Final = (
+    "ERR this node alone holds the newest writes and nobody else can lead until it returns: the witness {} stands in "
+    "for node {}. Start that node and wait until replication_set in INFO replication names it, or accept the outage "
+    "with SHUTDOWN FORCE"
+)
 NO_MODULES: Final = "ERR durakv loads no modules"
 
 
@@ -119,7 +124,10 @@ def bgrewriteaof(ctx: LocalContext, argv: Argv) -> Reply:
 @COMMANDS.local("SHUTDOWN", arity=-1, since="1.0.0", summary="Stops the node; a leader hands over first.",
                 flags="admin noscript loading stale no_multi allow_busy")  # fmt: skip
 def shutdown(ctx: LocalContext, argv: Argv) -> Reply:
-    """NOW and FORCE skip the hand-over. SAVE and NOSAVE change nothing. Source: db.c shutdownCommand()."""
+    """NOW and FORCE skip the hand-over. SAVE and NOSAVE change nothing. Source: db.c shutdownCommand().
+
+    Refused on a pinned leader, whose stop is an outage; FORCE stops it all the same.
+    """
     words = [word.upper() for word in argv[1:]]
     if any(word not in (b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT") for word in words):
         raise CommandError(SYNTAX)
@@ -127,9 +135,19 @@ def shutdown(ctx: LocalContext, argv: Argv) -> Reply:
         raise CommandError(SYNTAX)
     if b"ABORT" in words:
         raise CommandError("ERR No shutdown in progress.")
+    view = ctx.node.group()
+    if view.witness is not None and view.pinned() and b"FORCE" not in words:
+        raise CommandError(PINNED.format(view.witness.node_id, _stood_in_for(view)))
     now = b"NOW" in words or b"FORCE" in words
     ctx.node.shutdown(transfer=not now, now=now)
     return NO_REPLY
+
+
+def _stood_in_for(view: GroupView) -> str:
+    """The voters that no longer count, as the text of an error."""
+    counted = view.witness.replication_set if view.witness is not None else ()
+    gone = [m.node_id for m in view.members if not m.witness and not m.learner and m.node_id not in counted]
+    return " and ".join(str(n) for n in gone)
 
 
 # -- who leads -------------------------------------------------------------------------------------------------------

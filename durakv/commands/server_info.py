@@ -12,7 +12,7 @@ from durakv.commands.version import COMPATIBLE_REDIS, COMPATIBLE_VALKEY, DURAKV
 from durakv.observe.info import Info, Pairs, human_bytes
 
 if TYPE_CHECKING:
-    from durakv.commands.services import GroupView, Member, Services
+    from durakv.commands.services import GroupView, Member, Services, WitnessFacts
 
 _NO_ID = "0" * 40
 
@@ -65,7 +65,7 @@ def _clients(node: Services) -> Pairs:
         ("connected_clients", len(sessions)), ("cluster_connections", 0), ("maxclients", node.settings.maxclients),
         ("client_recent_max_input_buffer", 0),
         ("client_recent_max_output_buffer", max((s.out_bytes for s in sessions), default=0)),
-        ("blocked_clients", sum(1 for s in sessions if s.blocked)), ("tracking_clients", 0),
+        ("blocked_clients", sum(1 for s in sessions if s.blocked)), ("tracking_clients", len(node.tracking.clients)),
         ("pubsub_clients", sum(1 for s in sessions if s.in_pubsub())),
         ("watching_clients", sum(1 for s in sessions if s.watched)), ("clients_in_timeout_table", 0),
         ("total_watched_keys", sum(len(s.watched) for s in sessions)), ("total_blocking_keys", 0),
@@ -75,26 +75,27 @@ def _clients(node: Services) -> Pairs:
 
 def _memory(node: Services) -> Pairs:
     process, stats = node.instruments.process, node.stats
-    used = process.rss_bytes()
+    used, rss = node.eviction.used_bytes(), process.rss_bytes()
     stats.memory_peak_bytes = peak = max(used, stats.memory_peak_bytes)
     startup = min(stats.memory_startup_bytes, used)
     dataset = used - startup
     total, limit = process.total_memory_bytes(), node.settings.maxmemory
     clients = sum(s.out_bytes for s in node.clients.values())
     return [
-        ("used_memory", used), ("used_memory_human", human_bytes(used)), ("used_memory_rss", used),
-        ("used_memory_rss_human", human_bytes(used)), ("used_memory_peak", peak),
+        ("used_memory", used), ("used_memory_human", human_bytes(used)), ("used_memory_rss", rss),
+        ("used_memory_rss_human", human_bytes(rss)), ("used_memory_peak", peak),
         ("used_memory_peak_human", human_bytes(peak)),
         ("used_memory_peak_perc", f"{100 * used / peak if peak else 0:.2f}%"), ("used_memory_overhead", startup),
         ("used_memory_startup", startup), ("used_memory_dataset", dataset),
         ("used_memory_dataset_perc", f"{100 * dataset / used if used else 0:.2f}%"), ("allocator_allocated", used),
-        ("allocator_active", used), ("allocator_resident", used), ("total_system_memory", total),
+        ("allocator_active", rss), ("allocator_resident", rss), ("total_system_memory", total),
         ("total_system_memory_human", human_bytes(total)), ("used_memory_lua", 0), ("used_memory_vm_eval", 0),
         ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", 0),
         ("number_of_functions", 0), ("number_of_libraries", 0), ("used_memory_scripts", 0),
         ("used_memory_scripts_human", "0B"), ("maxmemory", limit), ("maxmemory_human", human_bytes(limit)),
-        ("maxmemory_policy", node.settings.maxmemory_policy), ("mem_fragmentation_ratio", "1.00"),
-        ("mem_fragmentation_bytes", 0), ("mem_not_counted_for_evict", 0), ("mem_replication_backlog", 0),
+        ("maxmemory_policy", node.settings.maxmemory_policy),
+        ("mem_fragmentation_ratio", f"{rss / used if used else 1:.2f}"),
+        ("mem_fragmentation_bytes", rss - used), ("mem_not_counted_for_evict", 0), ("mem_replication_backlog", 0),
         ("mem_clients_slaves", 0), ("mem_clients_normal", clients), ("mem_cluster_links", 0), ("mem_aof_buffer", 0),
         ("mem_allocator", "python"), ("active_defrag_running", 0), ("lazyfree_pending_objects", 0),
         ("lazyfreed_objects", 0),
@@ -130,8 +131,9 @@ def _stats(node: Services) -> Pairs:
         ("evicted_clients", 0), ("keyspace_hits", stats.keyspace_hits), ("keyspace_misses", stats.keyspace_misses),
         ("pubsub_channels", len(pubsub.channels)), ("pubsub_patterns", len(pubsub.patterns)),
         ("pubsubshard_channels", len(pubsub.shard_channels)), ("latest_fork_usec", 0), ("total_forks", 0),
-        ("migrate_cached_sockets", 0), ("tracking_total_keys", 0), ("tracking_total_items", 0),
-        ("tracking_total_prefixes", 0), ("unexpected_error_replies", stats.internal_errors),
+        ("migrate_cached_sockets", 0), ("tracking_total_keys", len(node.tracking.keys)),
+        ("tracking_total_items", node.tracking.total_items()),
+        ("tracking_total_prefixes", len(node.tracking.prefixes)), ("unexpected_error_replies", stats.internal_errors),
         ("total_error_replies", stats.errors),
         ("client_query_buffer_limit_disconnections", stats.query_buffer_closes),
         ("client_output_buffer_limit_disconnections", stats.output_buffer_closes),
@@ -153,6 +155,8 @@ def _replication(node: Services, view: GroupView) -> Pairs:
                 shown += 1
     else:
         out += _following(node, view)
+    if view.witness is not None:
+        out += _witness(view.witness, leading=leading)
     replid = (view.cluster_id.replace("-", "") + _NO_ID)[:40] if view.cluster_id else _NO_ID
     out += [
         ("replicas_waiting_psync", 0), ("master_failover_state", "no-failover"), ("master_replid", replid),
@@ -160,6 +164,21 @@ def _replication(node: Services, view: GroupView) -> Pairs:
         ("repl_backlog_active", 1), ("repl_backlog_size", view.log_bytes),
         ("repl_backlog_first_byte_offset", 0), ("repl_backlog_histlen", view.log_bytes),
     ]  # fmt: skip
+    return out
+
+
+def _witness(w: WitnessFacts, *, leading: bool) -> list[tuple[str, object]]:
+    out: list[tuple[str, object]] = [
+        ("witness_id", w.node_id), ("witness_address", w.address), ("witness_messages_sent", w.asked),
+        ("witness_state_bytes", w.state_bytes),
+    ]  # fmt: skip
+    if leading:
+        out += [
+            ("replication_set", ",".join(str(n) for n in w.replication_set)), ("subterm", w.subterm),
+            ("witness_engaged", int(w.engaged)), ("pinned", int(w.pinned)), ("newest_write_copies", w.copies),
+        ]  # fmt: skip
+    # One line, whatever a transport had to say.
+    out.append(("witness_trouble", " ".join(w.trouble.split())))
     return out
 
 
@@ -212,7 +231,7 @@ def _keyspace(node: Services) -> Pairs:
 
 def _durakv(node: Services, view: GroupView) -> Pairs:
     stats = node.stats
-    voters = sum(1 for m in view.members if not m.learner)
+    voters = sum(1 for m in view.members if not m.learner and not m.witness)
     mean = stats.fsync_us // stats.fsyncs if stats.fsyncs else 0
     out: list[tuple[str, object]] = [
         ("durakv_version", text(DURAKV)), ("durakv_cluster_id", view.cluster_id), ("durakv_node_id", view.node_id),
@@ -227,11 +246,11 @@ def _durakv(node: Services, view: GroupView) -> Pairs:
         ("durakv_throttled_writes", stats.throttled), ("durakv_unknown_outcomes", stats.unknown_outcomes),
         ("durakv_elections", stats.elections), ("durakv_leader_changes", stats.leader_changes),
         ("durakv_internal_errors", stats.internal_errors),
-        ("durakv_writes_refused", view.writable_error or "no"),
+        ("durakv_writes_refused", view.writable_error or view.copies_refusal or "no"),
     ]  # fmt: skip
     for m in view.members:
         kind = "witness" if m.witness else "learner" if m.learner else "voter"
-        address = f"{m.client_host}:{m.client_port}"
+        address = m.client_host if m.witness else f"{m.client_host}:{m.client_port}"
         told = f"kind={kind},addr={address},connected={int(m.connected)},match={m.match_index},stable={m.stable_index}"
         out.append((f"durakv_member_{m.node_id}", told))
     return out

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from durakv.commands.session import Session
     from durakv.commands.table import Table
     from durakv.config.settings import Settings
+    from durakv.engine.eviction import Eviction
     from durakv.engine.pubsub import PubSub
+    from durakv.engine.tracking import Tracking
     from durakv.keyspace.keyspace import Keyspace
     from durakv.observe.events import Observer
     from durakv.observe.instruments import Instruments
@@ -17,8 +19,34 @@ if TYPE_CHECKING:
     from durakv.world.ports import Clock, Rng
 
 
+class WitnessFacts:
+    """The group's witness as this node knows it; those below ``trouble`` are known on the leader only.
+
+    ``trouble`` is one line, empty when all is well. ``replication_set``: ids whose acknowledgements commit, the
+    witness's among them while it stands in for a full node. ``engaged``: it has recorded that. ``pinned``: and nobody
+    else could be elected meanwhile. ``copies``: full nodes that hold the newest committed write on disk.
+    """
+
+    __slots__ = ("address", "asked", "copies", "engaged", "node_id", "pinned", "replication_set", "state_bytes",
+                 "subterm", "trouble")  # fmt: skip
+
+    def __init__(self, node_id: int, address: str) -> None:
+        self.node_id = node_id
+        self.address = address
+        # Questions this node has sent it since it started.
+        self.asked = 0
+        # Size of its state when it last answered this node; 0: it has not yet.
+        self.state_bytes = 0
+        self.trouble = ""
+        self.replication_set: tuple[int, ...] = ()
+        self.subterm = 0
+        self.engaged = False
+        self.pinned = False
+        self.copies = 0
+
+
 class Member:
-    """One member of the group as this node knows it."""
+    """One member of the group as this node knows it. A witness's ``client_host`` is its address, its ports are 0."""
 
     __slots__ = ("client_host", "client_port", "connected", "learner", "match_index", "node_id", "peer_port",
                  "stable_index", "witness")  # fmt: skip
@@ -56,6 +84,13 @@ class GroupView:
         self.lease_left_ms = -1
         self.loading = False
         self.writable_error = ""
+        # Why min-data-copies refuses writes now; empty when it does not.
+        self.copies_refusal = ""
+        self.witness: WitnessFacts | None = None
+
+    def pinned(self) -> bool:
+        """Whether this node leads and nobody else could, because the witness stands in for the only other node."""
+        return self.witness is not None and self.witness.pinned
 
 
 class Services(Protocol):
@@ -73,6 +108,8 @@ class Services(Protocol):
     observer: Observer
     acl: Acl
     pubsub: PubSub
+    tracking: Tracking
+    eviction: Eviction
     clients: dict[int, Session]
     # The command runs inside EXEC: it must not wait, and its session goes on only when the whole transaction has.
     in_transaction: bool
@@ -95,7 +132,10 @@ class Services(Protocol):
         """
 
     def change_members(self, session: Session, verb: str, node_id: int, address: str) -> None:
-        """Propose a membership change (``add-learner``, ``promote``, ``remove``); answers once committed."""
+        """Propose a membership change (``add-learner``, ``add-witness``, ``promote``, ``remove``).
+
+        Answers once committed; a new witness's state is created first. Raises CommandError.
+        """
 
     def wait_replicas(self, session: Session, local: int, replicas: int, timeout_ms: int, aof: bool) -> None:
         """WAIT/WAITAOF: answers the session when enough full nodes hold its last write durably, or at the timeout."""

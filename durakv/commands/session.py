@@ -31,6 +31,27 @@ class Sink(Protocol):
     def resume_reading(self) -> None: ...
 
 
+class Tracked:
+    """How CLIENT TRACKING is on: its options, and the messages that wait for replies to go first.
+
+    ``answered`` counts replies since tracking began; ``waiting`` holds (its value to wait for, keys or None for all).
+    """
+
+    def __init__(self) -> None:
+        self.bcast = False
+        self.optin = False
+        self.optout = False
+        self.noloop = False
+        # CLIENT CACHING was sent and holds for the next command.
+        self.caching = False
+        # Id of the client that is told instead; 0 is the tracked one itself.
+        self.redirect = 0
+        self.broken = False
+        self.prefixes: dict[bytes, None] = {}
+        self.answered = 0
+        self.waiting: deque[tuple[int, list[bytes] | None]] = deque()
+
+
 class Session:
     """One client. ``out`` collects encoded replies; whoever owns the transport flushes it.
 
@@ -82,6 +103,8 @@ class Session:
         self.no_evict = False
         self.no_touch = False
         self.monitor = False
+        # None while CLIENT TRACKING is off; only engine/tracking.py sets it.
+        self.tracking: Tracked | None = None
         # Log index of this session's last write, for WAIT, WAITAOF and durability tokens.
         self.last_write_index = 0
         # Replies computed from an expired key wait in `gated` until log time has passed the deadline.

@@ -177,13 +177,17 @@ class Commands:
     def read(
         self, name: str, *, arity: int, since: str, summary: str, flags: str = "", keys: str = "",
         complexity: str = "O(1)", acl: str = "", tips: str = "",
-        key_positions: Callable[[Argv], list[int]] | None = None,
+        key_positions: Callable[[Argv], list[int]] | None = None, readonly_flag: bool = True,
     ) -> Callable[[ReadHandler], ReadHandler]:  # fmt: skip
-        """Declare a command that never changes state. ``flags`` without ``readonly``, which is implied."""
+        """Declare a command that never changes state. ``flags`` without ``readonly``.
+
+        ``readonly_flag`` False: upstream does not call it a read, since it reads no keys (SCRIPT EXISTS).
+        """
 
         def declare(fn: ReadHandler) -> ReadHandler:
+            all_flags = flags + " readonly" if readonly_flag else flags
             self.declarations.append(
-                Declaration(READ, name, fn, arity, self.group, since, summary, complexity, flags + " readonly", keys,
+                Declaration(READ, name, fn, arity, self.group, since, summary, complexity, all_flags, keys,
                             acl, tips, key_positions)
             )  # fmt: skip
             return fn

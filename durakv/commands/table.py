@@ -27,12 +27,17 @@ from durakv.resp.errors import CommandError, wrong_arity
 # A fast command with fewer arguments more than it needs is not timed.
 _ARGS_QUICK: Final = 32
 _IMMEDIATE: Final = ("exec", "discard", "quit", "reset")
+# Logged and run with the leader's terms as one more argument, see engine/scripts.py.
+_RUN_SCRIPTS: Final = ("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro")
+# The leader resolves what is its own before it logs them.
+_PREPARED: Final = ("acl|setuser", "acl|load")
 # Allowed to a RESP2 connection with subscriptions.
 _IN_PUBSUB: Final = (
     "ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe",
 )  # fmt: skip
 # Local commands about the group's log: answered by the leader, wherever they arrive.
 _ON_LEADER: Final = ("wait", "waitaof")
+_TELL_TIME: Final = ("xpending", "xinfo|consumers")
 _CHANGES: Final = ("UPDATE", "INSERT", "DELETE")
 _SHOWN_BYTES: Final = 128
 # Clients mix cases in a handful of ways; a hostile one must not grow the dict.
@@ -51,10 +56,10 @@ class Row:
     """
 
     __slots__ = (
-        "argc_max", "argc_min", "calls", "categories", "declaration", "denyoom", "failed", "first", "flags", "fn",
-        "forwarded", "heads",
-        "id", "immediate", "is_blocking", "key_at", "kind", "last", "movable_keys", "name", "needs_session", "no_auth",
-        "no_multi", "plain", "pubsub_ok", "specs", "step", "subs", "timed",
+        "argc_max", "argc_min", "calls", "categories", "declaration", "denyoom", "failed", "first", "first_word",
+        "flags", "fn", "forwarded", "heads", "id", "immediate", "is_blocking", "key_at", "kind", "last",
+        "movable_keys", "name", "needs_session", "no_auth", "no_multi", "plain", "prepares", "pubsub_ok",
+        "runs_script", "specs", "step", "subs", "tells_time", "timed",
     )  # fmt: skip
 
     def __init__(self, row_id: int, declaration: Declaration) -> None:
@@ -62,6 +67,8 @@ class Row:
         name = d.name.lower()
         self.id: int = row_id
         self.name: str = name
+        # How the log and other nodes call it, whatever clients may.
+        self.first_word: bytes = d.name.partition("|")[0].upper().encode()
         self.kind: int = d.kind
         self.plain: Callable[[Any, Argv], object] = d.fn
         self.argc_min: int = abs(d.arity)
@@ -92,7 +99,12 @@ class Row:
         self.pubsub_ok: bool = name in _IN_PUBSUB
         self.forwarded: bool = name in _ON_LEADER
         # Logged with the identity of the session: it may be parked, or its keys watched.
-        self.needs_session: bool = d.kind == WRITE and (self.is_blocking or name == "watch")
+        self.runs_script: bool = name in _RUN_SCRIPTS
+        # Logged in another form than it was sent in, see Engine.prepared().
+        self.prepares: bool = name in _PREPARED
+        self.needs_session: bool = (d.kind != LOCAL and self.is_blocking) or name == "watch"
+        # A read whose reply depends on the time even where nothing expires.
+        self.tells_time: bool = name in _TELL_TIME
         self.timed: Callable[[Any, Argv], object] = self._timed(0)
         self.fn: Callable[[Any, Argv], object] = self.usual()
 
@@ -142,6 +154,16 @@ class Row:
             return [argv[i] for i in self.positions(argv)]
         except CommandError:
             return []
+
+    def logged(self, argv: Argv) -> bool:
+        """Whether a request becomes part of the log: a write, or a read that asks to wait (XREAD with BLOCK)."""
+        if self.kind != READ or not self.is_blocking:
+            return self.kind == WRITE
+        for i in range(1, len(argv)):
+            word = argv[i].upper()
+            if word == b"BLOCK" or word == b"STREAMS":
+                return word == b"BLOCK"
+        return False
 
     def _only_key(self, d: Declaration) -> int:
         if not self.specs and d.key_positions is None:
@@ -204,6 +226,28 @@ class Table:
                     parent.subs = {}
                 parent.subs[sub.encode()] = row
         return table
+
+    def renamed(self, renames: list[tuple[str, str]]) -> Table:
+        """The same commands as clients of this node may call them: (old, new) names, new "" for none at all.
+
+        Raises ValueError naming what is wrong.
+        """
+        public = Table()
+        public.rows = dict(self.rows)
+        public.all = self.all
+        public.by_name = self.by_name
+        for old, new in renames:
+            row = public.rows.get(old.upper().encode())
+            if row is None:
+                raise ValueError(f"rename-command: there is no command '{old}'")
+            for name in [name for name, other in public.rows.items() if other is row]:
+                del public.rows[name]
+            if new:
+                if public.lookup(new.encode()) is not None:
+                    raise ValueError(f"rename-command: the name '{new}' is taken")
+                public.rows[new.upper().encode()] = row
+                public.rows[new.lower().encode()] = row
+        return public
 
     def time_all(self, on: bool) -> None:
         """Time every request that reads or writes, or (as at first) only those that could take long."""
@@ -355,19 +399,28 @@ def build_table() -> Table:
     # Local, so that a table of a few modules can be frozen without loading the rest.
     from durakv.commands import (
         acl,
+        bitfield,
+        bitmaps,
         cluster,
         connection,
+        connection_tracking,
         expire,
+        functions,
         generic,
         generic_copy,
         generic_flush,
         generic_object,
         generic_scan,
+        geo,
+        geo_search,
         hashes,
+        hashes_expire,
+        hyperloglog,
         introspect,
         lists,
         lists_blocking,
         pubsub,
+        scripting,
         server,
         sets,
         sets_algebra,
@@ -376,6 +429,11 @@ def build_table() -> Table:
         sorted_sets_algebra,
         sorted_sets_blocking,
         sorted_sets_range,
+        streams,
+        streams_claim,
+        streams_groups,
+        streams_info,
+        streams_read,
         strings,
         strings_edit,
         strings_lcs,
@@ -387,10 +445,14 @@ def build_table() -> Table:
         strings.COMMANDS, strings_edit.COMMANDS, strings_lcs.COMMANDS,
         generic.COMMANDS, generic_copy.COMMANDS, generic_flush.COMMANDS, generic_object.COMMANDS,
         generic_scan.COMMANDS, expire.COMMANDS, sort.COMMANDS,
-        hashes.COMMANDS, lists.COMMANDS, lists_blocking.COMMANDS, sets.COMMANDS, sets_algebra.COMMANDS,
+        hashes.COMMANDS, hashes_expire.COMMANDS,
+        lists.COMMANDS, lists_blocking.COMMANDS, sets.COMMANDS, sets_algebra.COMMANDS,
         sorted_sets.COMMANDS, sorted_sets_range.COMMANDS, sorted_sets_algebra.COMMANDS, sorted_sets_blocking.COMMANDS,
-        connection.COMMANDS, server.COMMANDS, pubsub.COMMANDS, cluster.COMMANDS,
-        introspect.COMMANDS, transactions.COMMANDS, acl.COMMANDS,
+        bitmaps.COMMANDS, bitfield.COMMANDS, hyperloglog.COMMANDS,
+        geo.COMMANDS, geo_search.COMMANDS,
+        streams.COMMANDS, streams_read.COMMANDS, streams_groups.COMMANDS, streams_claim.COMMANDS, streams_info.COMMANDS,
+        connection.COMMANDS, connection_tracking.COMMANDS, server.COMMANDS, pubsub.COMMANDS, cluster.COMMANDS,
+        introspect.COMMANDS, transactions.COMMANDS, acl.COMMANDS, scripting.COMMANDS, functions.COMMANDS,
     )  # fmt: skip
     declarations: list[Declaration] = []
     for commands in modules:

@@ -66,13 +66,10 @@ def _size(low: int, high: int = LONG_MAX) -> Integer:
 _PORT: Final = Integer(0, 65535)
 _BOOL: Final = YesNo()
 _TEXT: Final = Text()
-_NO_EVICTION_YET: Final = "durakv does not evict keys yet; use noeviction, writes get -OOM above maxmemory"
-_LATER_POLICIES: Final = {
-    f"{scope}-{what}": _NO_EVICTION_YET
-    for scope in ("volatile", "allkeys")
-    for what in ("lru", "lfu", "random", "ttl")
-    if (scope, what) != ("allkeys", "ttl")
-}
+_POLICIES: Final = (
+    "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random",
+    "volatile-ttl",
+)  # fmt: skip
 _QUORUM_ONLY: Final = "only quorum is offered now: a reply is sent once a majority has the write on disk"
 _LATER_LEVELS: Final = dict.fromkeys(("async", "local", "insync", "all"), _QUORUM_ONLY)
 _NO_REPLICAOF: Final = "a node follows its group's leader; see 'durakv cluster up' and CLUSTER ADDNODE"
@@ -127,6 +124,10 @@ GENERAL: Final = (
     _live("shutdown-on-sigint", Words(4), "default", "Accepted."),
     _live("shutdown-on-sigterm", Words(4), "default", "Accepted."),
     _live("busy-reply-threshold", _num(0, LONG_MAX), "5000", "Accepted.", alias="lua-time-limit"),
+    _live("script-max-instructions", _num(10_000, 1 << 40), "50000000",
+          "Lua instructions after which a script is stopped, a command of it counting 500 and its size; the leader's."),
+    _live("script-max-memory", _size(8 << 20), "256mb", "What a script may hold in Lua; the leader's."),
+    _live("scripts-atomic", _BOOL, "no", "Undo a script's writes when it ends in an error; the leader's."),
     _live("availability-zone", _TEXT, "", "Zone of the node, told to clients."),
     _live("extended-redis-compatibility", _BOOL, "no", "Say redis instead of valkey in HELLO and LOLWUT."),
     _live("ignore-warnings", _TEXT, "", "Accepted."),
@@ -140,7 +141,7 @@ GENERAL: Final = (
 
 SECURITY: Final = (
     _live("requirepass", _TEXT, "", "Password of the default user.", secret=True),
-    _fixed("aclfile", Only(_TEXT, "", "ACL files are not read yet; set users with ACL SETUSER"), "", "File of users."),
+    _fixed("aclfile", _TEXT, "", "File of users, read at start and by ACL LOAD, written by ACL SAVE."),
     _live("acllog-max-len", _num(0, LONG_MAX), "128", "Entries ACL LOG keeps."),
     _live("acl-pubsub-default", Choice("resetchannels", "allchannels"), "resetchannels",
           "Channels a new user may use."),
@@ -149,13 +150,13 @@ SECURITY: Final = (
 )  # fmt: skip
 
 MEMORY: Final = (
-    _live("maxmemory", _size(0, (1 << 64) - 1), "0", "Refuse writes that grow the data above this; 0 is no limit."),
-    _live("maxmemory-policy", Choice("noeviction", later=_LATER_POLICIES), "noeviction", "What to do at maxmemory."),
-    _live("maxmemory-samples", _num(1, 64), "5", "Accepted."),
+    _live("maxmemory", _size(0, (1 << 64) - 1), "0", "Evict keys, or refuse writes, above this; 0 is no limit."),
+    _live("maxmemory-policy", Choice(*_POLICIES), "noeviction", "What to do at maxmemory."),
+    _live("maxmemory-samples", _num(1, 64), "5", "Keys looked at for each that is evicted."),
     _live("maxmemory-eviction-tenacity", _num(0, 100), "10", "Accepted."),
     _live("maxmemory-clients", _size(0), "0", "Accepted."),
-    _live("lfu-log-factor", _num(0, INT_MAX), "10", "Accepted."),
-    _live("lfu-decay-time", _num(0, INT_MAX), "1", "Accepted."),
+    _live("lfu-log-factor", _num(0, INT_MAX), "10", "How slowly the counter of uses grows."),
+    _live("lfu-decay-time", _num(0, INT_MAX), "1", "Minutes after which the counter of uses falls by one; 0: never."),
     _live("activedefrag", Only(_BOOL, False, "the allocator is Python's, it has no active defragmentation"), "no",
           "Refused."),
     *(
@@ -237,6 +238,9 @@ GROUP: Final = (
     _live("replica-priority", _num(0, INT_MAX), "100", "Accepted.", alias="slave-priority"),
     _live("replica-read-only", Only(_BOOL, True, "followers never take writes of their own"), "yes", "Accepted.",
           alias="slave-read-only"),
+    _live("min-data-copies", _num(1, 2), "1",
+          "Full nodes that must hold a write when it is acknowledged; 2 refuses writes while the witness stands in for "
+          "the only other one. The same on every node."),
     _live("min-replicas-to-write", _num(0, INT_MAX), "0", "Accepted; a quorum is always needed.",
           alias="min-slaves-to-write"),
     _live("min-replicas-max-lag", _num(0, INT_MAX), "10", "Accepted.", alias="min-slaves-max-lag"),

@@ -103,6 +103,14 @@ def _quoted(text: str, at: int, where: str) -> tuple[str, int]:
 
 def _load_words(settings: Settings, words: list[str], where: str) -> None:
     name, values = words[0].lower(), words[1:]
+    if name == "rename-command":
+        if len(values) != 2:
+            raise ConfigError(name, 'needs a command and its new name; write "" for none', where=where)
+        settings.renames.append((values[0], values[1]))
+        return
+    if name == "user":
+        settings.user_lines.append(" ".join(words))
+        return
     directive = BY_NAME.get(name)
     if directive is not None:
         many = isinstance(directive.kind, Words) or directive.name == "save"

@@ -92,6 +92,9 @@ class Settings:
     shutdown_on_sigint: tuple[str, ...]
     shutdown_on_sigterm: tuple[str, ...]
     busy_reply_threshold: int
+    script_max_instructions: int
+    script_max_memory: int
+    scripts_atomic: bool
     availability_zone: str
     extended_redis_compatibility: bool
     ignore_warnings: str
@@ -169,6 +172,7 @@ class Settings:
     replica_serve_stale_reads: bool
     replica_priority: int
     replica_read_only: bool
+    min_data_copies: int
     min_replicas_to_write: int
     min_replicas_max_lag: int
     repl_timeout: int
@@ -203,6 +207,10 @@ class Settings:
         self.config_file = ""
         # How CONFIG REWRITE reaches that file; None where there is no file system.
         self.files: ConfigFile | None = None
+        # (command, new name or "") of ``rename-command`` lines.
+        self.renames: list[tuple[str, str]] = []
+        # ``user <name> <rule>...`` lines of the configuration, in order.
+        self.user_lines: list[str] = []
         self._watchers: dict[str, list[Watcher]] = {}
         for directive in DIRECTIVES:
             setattr(self, directive.attribute, directive.default)

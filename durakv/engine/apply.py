@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import hiredis
 
-from durakv.commands.context import NOTIFY_EXPIRED, ReadContext, WriteContext
+from durakv.commands.context import NOTIFY_EVICTED, NOTIFY_EXPIRED, ReadContext, WriteContext
 from durakv.commands.spec import READ, WRITE
 from durakv.engine.batch import (
     ITEM_DROP,
+    ITEM_EVICT,
     ITEM_EXEC,
     ITEM_READ,
     ITEM_SWEEP,
@@ -71,6 +72,9 @@ class Outcome:
         """Run a node-local command queued by MULTI; returns its reply."""
         raise AssertionError("no local commands at replay")
 
+    def evicted(self, db: int, key: bytes) -> None:
+        """A key that was to make room is gone."""
+
     def internal_error(self, index: int, command: str, error: Exception) -> None:
         """A handler failed and its unit was undone."""
 
@@ -97,6 +101,25 @@ class Applier:
         self.publish_events: Callable[[list[tuple[int, bytes, bytes]]], None] | None = None
         # A transaction is answered: send what it published to its own session.
         self.show_late: Callable[[Session], None] = _nobody
+        # Called after a unit with the keys it changed and the client of this node that asked for it, or without
+        # anything after one that emptied a database; see follow_changes().
+        self.on_changes: Callable[[list[DbKey], Session | None], None] | None = None
+        self.on_flush: Callable[[], None] | None = None
+        self.flushes = 0
+        self.asker: Session | None = None
+
+    def follow_changes(
+        self, on_changes: Callable[[list[DbKey], Session | None], None] | None, on_flush: Callable[[], None] | None
+    ) -> None:
+        """Tell of every changed key from the next unit on; None: no longer."""
+        self.on_changes = on_changes
+        self.on_flush = on_flush
+        self.flushes = self.ks.flushes
+        self._listen()
+
+    def follow_ledger(self) -> None:
+        """Keys are counted from now on, or no longer."""
+        self._listen()
 
     # -- entries ---------------------------------------------------------------------------------------------------
 
@@ -113,6 +136,7 @@ class Applier:
         ctx.seed = seed
         self.rctx.now_ms = now_ms
         self.ordinal = 0
+        self.asker = None
 
     def end(self, index: int) -> None:
         """Finish an entry."""
@@ -132,6 +156,8 @@ class Applier:
         self.replaying = False
         for item in batch.items:
             kind = item.kind
+            if self.on_changes is not None:
+                self.asker = item.session
             if kind == ITEM_WRITE:
                 self._write_item(item)
             elif kind == ITEM_READ:
@@ -143,6 +169,9 @@ class Applier:
             elif kind == ITEM_SWEEP:
                 self.ordinal += 1
                 self._sweep(item.db, item.argv)
+            elif kind == ITEM_EVICT:
+                self.ordinal += 1
+                self._evict(item.db, item.argv)
             elif kind == ITEM_TICK:
                 self.ordinal += 1
                 if item.session is not None:
@@ -193,6 +222,9 @@ class Applier:
             elif name == b"@sweep":
                 self.ordinal += 1
                 self._sweep(db, argv[1:])
+            elif name == b"@evict":
+                self.ordinal += 1
+                self._evict(db, argv[1:])
             elif name == b"@drop":
                 self.ordinal += 1
                 self._drop(origin)
@@ -218,7 +250,8 @@ class Applier:
         reply = self._call(row, argv)
         if type(reply) is Parked:
             deadline = self.ks.now_ms + reply.timeout_ms if reply.timeout_ms else 0
-            self.sessions.park(Waiter(origin, row, argv, db, reply.keys, reply.kind, deadline, reply.on_timeout))
+            again = argv if reply.argv is None else reply.argv
+            self.sessions.park(Waiter(origin, row, again, db, reply.keys, reply.kind, deadline, reply.on_timeout))
             self.ks.listening = True
         self._after_unit()
         return reply
@@ -273,6 +306,9 @@ class Applier:
         if steps:
             roll_back()
         ks = self.ks
+        if ks.ledger is not None:
+            for db, key in ks.changed[mark:]:
+                ks.ledger.touched(ks.dbs[db], key)
         del ks.changed[mark:]
         del self.wctx.events[events_mark:]
         # The keys are back with their deadlines passed; whoever looks next reports them.
@@ -420,7 +456,8 @@ class Applier:
             self.wctx.events = []
 
     def _listen(self) -> None:
-        self.ks.listening = not self.sessions.idle()
+        listening = self.on_changes is not None or self.ks.ledger is not None
+        self.ks.listening = listening or not self.sessions.idle()
         if not self.ks.listening:
             self.ks.changed.clear()
 
@@ -436,8 +473,14 @@ class Applier:
         """Give changed watched keys a new version; returns the changed keys somebody is parked on, in order."""
         changed = self.ks.changed
         ready: list[DbKey] = []
+        if self.on_changes is not None:
+            self._tell_of_changes(changed)
         if not changed:
             return ready
+        if self.ks.ledger is not None:
+            # Only now are new collections filled.
+            for db, key in changed:
+                self.ks.ledger.touched(self.ks.dbs[db], key)
         sessions = self.sessions
         version = self._version()
         for dbkey in changed:
@@ -447,6 +490,15 @@ class Applier:
                 ready.append(dbkey)
         changed.clear()
         return ready
+
+    def _tell_of_changes(self, changed: list[DbKey]) -> None:
+        if self.flushes != self.ks.flushes:
+            self.flushes = self.ks.flushes
+            assert self.on_flush is not None
+            self.on_flush()
+        elif changed:
+            assert self.on_changes is not None
+            self.on_changes(changed, self.asker)
 
     def _wake(self) -> None:
         """Serve parked requests whose keys changed: keys in order of change, requests in park order."""
@@ -472,8 +524,8 @@ class Applier:
             return False
         ctx = self.wctx
         ctx.db = self.ks.dbs[waiter.db]
-        # A key of another type does not wake a list or sorted-set reader; it goes on waiting.
-        if type(ctx.db.get(key)) is not waiter.wakes:
+        # A key of another type does not wake a reader of lists, sorted sets or streams; it goes on waiting.
+        if waiter.wakes is not None and type(ctx.db.get(key)) is not waiter.wakes:
             return False
         self.ordinal += 1
         ctx.draws = self.ordinal << 20
@@ -506,4 +558,18 @@ class Applier:
         database = self.ks.dbs[db]
         for key in keys:
             database.get(key)
+        self._after_unit()
+
+    def _evict(self, db: int, keys: list[bytes]) -> None:
+        """Delete ``keys``, which the leader chose to make room."""
+        if steps:
+            steps.clear()
+        database = self.ks.dbs[db]
+        ctx = self.wctx
+        for key in keys:
+            if database.delete(key):
+                self.ks.evicted_keys += 1
+                if ctx.notify_mask & NOTIFY_EVICTED:
+                    ctx.events.append((db, b"evicted", key))
+            self.outcome.evicted(db, key)
         self._after_unit()

@@ -24,6 +24,8 @@ ITEM_UNPARK: Final = 4
 ITEM_TICK: Final = 5
 # Delete keys whose deadline has passed: argv = keys.
 ITEM_SWEEP: Final = 6
+# Delete keys to make room, whatever their deadline: argv = keys.
+ITEM_EVICT: Final = 7
 
 
 class Part:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from durakv.keyspace.values.listvalue import ListValue
+from durakv.keyspace.values.stream import Stream
 from durakv.keyspace.values.zset import ZSet
 
 if TYPE_CHECKING:
@@ -20,13 +21,14 @@ Origin = tuple[int, int]
 DbKey = tuple[int, bytes]
 
 
-_TYPES: Final[dict[bytes, type]] = {b"list": ListValue, b"zset": ZSet}
+# A reader of a consumer group wakes whatever becomes of its key, to be told that the group is gone.
+_TYPES: Final[dict[bytes, type | None]] = {b"list": ListValue, b"zset": ZSet, b"stream": Stream, b"group": None}
 
 
 class Waiter:
     """A parked request. ``deadline_ms`` is log time, 0 = never; only the leader acts on it.
 
-    Only a value of type ``wakes`` at one of its keys wakes it.
+    Only a value of type ``wakes`` at one of its keys wakes it; None: any change of one does.
     """
 
     def __init__(

@@ -10,19 +10,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from durakv.acl.users import Denied
-from durakv.commands.acl import note_denied
+from durakv.commands.acl import note_denied, prepared
 from durakv.commands.context import LocalContext
 from durakv.commands.services import GroupView
 from durakv.commands.session import Session
-from durakv.engine import failure, parking, pause, routing, wait
+from durakv.engine import failure, parking, pause, routing, scripts, users, wait
 from durakv.engine.apply import Applier, Outcome
 from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_TICK, Batch, Item
 from durakv.engine.blocking import Origin, Waiter
 from durakv.engine.consensus import Committed, Consensus, Dropped, Forwarder
 from durakv.engine.entry import encode_batch
+from durakv.engine.eviction import Eviction
 from durakv.engine.gate import Gate
 from durakv.engine.pubsub import PubSub
 from durakv.engine.timing import Timing
+from durakv.engine.tracking import Tracking
 from durakv.engine.transactions import WATCH_LOST, begin_exec
 from durakv.engine.upkeep import Upkeep
 from durakv.keyspace.digest import digest
@@ -79,6 +81,10 @@ class Engine(Outcome):
         for ctx in (self.applier.rctx, self.gate.rctx, self.applier.wctx):
             ctx.stopwatch = self.timing
         self.upkeep = Upkeep(self)
+        self.tracking = Tracking(self)
+        self.eviction = Eviction(self)
+        self.scripting = scripts.install(self)
+        ks.accounts = users.install(self)
         self.batch = Batch()
         self.reads = Batch()
         self.scheduled = False
@@ -161,6 +167,7 @@ class Engine(Outcome):
         self.clients.pop(s.id, None)
         self.waiting_for_leader.pop(s, None)
         self.pubsub.forget(s)
+        self.tracking.disable(s)
         self.instruments.monitors.forget(s)
         origin: Origin = (s.origin_node, s.uid)
         self.by_origin.pop(origin, None)
@@ -186,12 +193,13 @@ class Engine(Outcome):
         if not s.flush_wanted:
             s.flush_wanted = True
             self.dirty.append(s)
-        if s.reply_mode != b"on":
-            if s.reply_mode == b"skip":
-                s.reply_mode = b"on"
-            return
-        s.out.append(wire)
-        s.out_bytes += len(wire)
+        if s.reply_mode == b"on":
+            s.out.append(wire)
+            s.out_bytes += len(wire)
+        elif s.reply_mode == b"skip":
+            s.reply_mode = b"on"
+        if s.tracking is not None:
+            self.tracking.answered(s, s.tracking)
 
     def respond(self, s: Session, reply: object) -> None:
         """Answer at once; only while nothing is pending."""
@@ -329,6 +337,8 @@ class Engine(Outcome):
                 applier.applied = index
             if self.proven:
                 self.run_proven()
+        if self.tracking.changed_keys:
+            self.tracking.broadcast()
 
     def reads_ready(self, batch: Batch, index: int) -> None:
         """Leadership is proven for ``batch``; it may run once ``index`` is applied."""
@@ -463,6 +473,10 @@ class Engine(Outcome):
     def _answered_at_once(self) -> object:
         return self.at_once  # a call of its own: the compiler would take the attribute for the None set above
 
+    def evicted(self, db: int, key: bytes) -> None:
+        """See Outcome."""
+        self.eviction.applied(db, key)
+
     def internal_error(self, index: int, command: str, error: Exception) -> None:
         """See Outcome."""
         self.stats.internal_errors += 1
@@ -515,6 +529,10 @@ class Engine(Outcome):
             self.internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
         else:
             self.forwarder.drop(s)
+
+    def prepared(self, row: Row, argv: list[bytes]) -> list[bytes]:
+        """The form in which a request that is not logged as it came is. Raises CommandError."""
+        return prepared(self, row, argv)
 
     # -- followers -----------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 Header, little-endian: u8 format, u8 semantics level, u16 flags, u32 items, u64 now_ms, u64 seed. Control records are
 arrays whose first element starts with ``@``, which no client command does: ``@db n`` selects a database (each payload
 starts at 0), ``@as node uid`` names the session of the next item, ``@multi n [db key version]...`` opens a
-transaction of n commands, ``@drop``, ``@unpark reason``, ``@tick``, ``@sweep key...``. Any RESP parser
-reads it.
+transaction of n commands, ``@drop``, ``@unpark reason``, ``@tick``, ``@sweep key...``, ``@evict key...``. Any RESP
+parser reads it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from durakv.commands.spec import READ, WRITE
 from durakv.engine.batch import (
     ITEM_DROP,
+    ITEM_EVICT,
     ITEM_EXEC,
     ITEM_READ,
     ITEM_SWEEP,
@@ -104,11 +105,11 @@ def encode_batch(batch: Batch, now_ms: int, seed: int) -> bytes:
             db = _put_exec(out, item, db)
         elif kind == ITEM_TICK:
             out.append(b"*1\r\n$5\r\n@tick\r\n")
-        elif kind == ITEM_SWEEP:
+        elif kind in (ITEM_SWEEP, ITEM_EVICT):
             if item.db != db:
                 db = item.db
                 put_array(out, [b"@db", b"%d" % db])
-            put_array(out, [b"@sweep", *item.argv])
+            put_array(out, [b"@sweep" if kind == ITEM_SWEEP else b"@evict", *item.argv])
         else:
             put_array(out, [b"@as", b"%d" % item.node, b"%d" % item.uid])
             if kind == ITEM_DROP:

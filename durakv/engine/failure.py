@@ -68,6 +68,7 @@ def demoted(engine: Engine) -> None:
             if in_flight:
                 engine.close_client(s)
     wait.fail_all(engine)
+    engine.eviction.demoted()
     engine.schedule()
 
 

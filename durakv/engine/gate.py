@@ -16,6 +16,7 @@ from durakv.commands.spec import FLAGS, LOCAL, READ, WRITE
 from durakv.engine.batch import ITEM_READ, ITEM_WRITE, Item
 from durakv.engine.pause import hold
 from durakv.engine.routing import moved
+from durakv.engine.scripts import admitted, kind_of
 from durakv.engine.transactions import refused_exec
 from durakv.keyspace.slots import slot_of
 from durakv.resp.encoder import encode
@@ -35,8 +36,10 @@ class Gate:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.rows = engine.table.rows
-        self.table = engine.table
+        # What clients of this node may call; another node's clients were judged there.
+        self.table = engine.table.renamed(engine.settings.renames) if engine.settings.renames else engine.table
+        self.rows = self.table.rows
+        self.renamed = self.table is not engine.table
         self.ks = engine.ks
         self.rctx = ReadContext(engine.ks)
         self.clock = engine.clock
@@ -66,6 +69,8 @@ class Gate:
         """Route one request now; puts it back in front of ``held`` when it must wait for earlier ones."""
         row = self.rows.get(argv[0])
         try:
+            if self.renamed:
+                row = self._by_its_own_name(s, argv)
             if row is None or row.subs is not None or not row.argc_min <= len(argv) <= row.argc_max:
                 row = self.table.find(argv)
             user = s.user
@@ -81,8 +86,10 @@ class Gate:
                     raise CommandError("ERR Command not allowed inside a transaction")
                 self._queue(s, row, argv)
                 return
-            if self.watchers and not row.flags & self.unmonitored:
+            if self.watchers and (row.runs_script or not row.flags & self.unmonitored):
                 self.engine.instruments.monitors.feed(s, argv, self.clock.wall_ms() * 1000)
+            if s.tracking is not None:
+                self.engine.tracking.note(s, row, argv)
             kind = row.kind
             if self.engine.pause_writes and self._paused(s, row):
                 hold(self.engine, s, argv)
@@ -91,7 +98,9 @@ class Gate:
                 self._local(s, row, argv)
                 return
             if self.engine.leading:
-                if kind == READ:
+                if row.runs_script:
+                    self._script(s, row, argv)
+                elif kind == READ and not (row.is_blocking and row.logged(argv)):
                     self._read(s, row, argv)
                 else:
                     self._write(s, row, argv)
@@ -112,6 +121,20 @@ class Gate:
             if isinstance(e, Denied):
                 note_denied(self.engine, s, e)
             self.engine.respond(s, CommandError(text))
+
+    def _script(self, s: Session, row: Row, argv: list[bytes]) -> None:
+        argv = admitted(self.engine, s, argv)
+        if kind_of(self.engine.scripting, row, argv) == READ:
+            self._read(s, row, argv)
+        else:
+            self._write(s, row, argv)
+
+    def _by_its_own_name(self, s: Session, argv: list[bytes]) -> Row:
+        """The row of a request under rename-command; what is logged or sent on calls it by its own name."""
+        table = self.table if s.origin_node == self.engine.node_id else self.engine.table
+        row = table.find(argv)
+        argv[0] = row.first_word
+        return row
 
     # -- reads -------------------------------------------------------------------------------------------------------
 
@@ -136,6 +159,8 @@ class Gate:
 
     def read_now(self, s: Session, row: Row, argv: list[bytes]) -> None:
         """Run a read whose leadership is proven (or that may be stale) and queue its reply."""
+        if self.ks.access is not None:
+            self.ks.access.paused = s.no_touch
         reply = self.evaluate(row, argv, s.db)
         if self.engine.timing.slow:
             self.engine.timing.blame_one(s)
@@ -160,8 +185,8 @@ class Gate:
         ctx = self.rctx
         ks = self.ks
         ctx.db = ks.dbs[db]
-        # Without deadlines in the database no reply depends on the time.
-        if ctx.db.nexp:
+        # Without deadlines in the database few replies depend on the time.
+        if ctx.db.nexp or row.tells_time:
             now_ms = self.clock.wall_ms()
             if now_ms < ks.log_ms:
                 now_ms = ks.log_ms
@@ -189,8 +214,10 @@ class Gate:
             self.check_slots(row, argv)
         if engine.refusal is not None:
             raise CommandError(engine.refusal)
-        if engine.over_memory and row.denyoom:
+        if engine.eviction.limit and row.denyoom and engine.eviction.refused():
             raise CommandError("OOM command not allowed when used memory > 'maxmemory'.")
+        if row.prepares:
+            argv = engine.prepared(row, argv)
         batch = engine.batch
         size = _ITEM_OVERHEAD_BYTES
         for arg in argv:
@@ -228,7 +255,7 @@ class Gate:
             s.held.appendleft(argv)
             return
         engine = self.engine
-        if engine.over_memory and row.denyoom:
+        if engine.over_memory and row.denyoom and engine.eviction.refused():
             raise CommandError("OOM command not allowed when used memory > 'maxmemory'.")
         if engine.cluster_enabled and row.key_at != 0:
             slot = self.check_slots(row, argv)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def arm(engine: Engine, waiter: Waiter) -> None:
     """Start the clock of a request that was parked with a deadline."""
     origin = waiter.origin
-    delay_ms = max(0, waiter.deadline_ms - engine.clock.wall_ms())
+    # Log time, as the deadline is: it may be far ahead of this node's clock.
+    now_ms = max(engine.clock.wall_ms(), engine.ks.log_ms)
+    delay_ms = max(0, waiter.deadline_ms - now_ms)
 
     def expire() -> None:
         engine.park_timers.pop(origin, None)

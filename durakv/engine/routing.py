@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from durakv.commands.spec import READ
 from durakv.engine import failure
+from durakv.engine.scripts import admitted, for_leader
 from durakv.engine.transactions import WATCH_ELSEWHERE
 from durakv.resp.errors import CommandError
 
@@ -25,11 +26,12 @@ _LEADER_WAIT_TIMEOUTS: Final = 3
 
 def away(engine: Engine, s: Session, row: Row, argv: list[bytes]) -> None:
     """A read, a write or a leader's local command (WAIT) on a node that does not lead. Raises CommandError."""
-    if row.kind == READ and s.readonly and not row.is_blocking and engine.settings.replica_serve_stale_reads:
+    stale_reads = s.readonly and engine.settings.replica_serve_stale_reads
+    if row.kind == READ and stale_reads and not row.logged(argv):
         if s.pending:
             s.held.appendleft(argv)
         else:
-            engine.gate.read_now(s, row, argv)
+            engine.gate.read_now(s, row, admitted(engine, s, argv) if row.runs_script else argv)
         return
     if engine.cluster_enabled and s.origin_node == engine.node_id and row.key_at != 0:
         slot = engine.gate.check_slots(row, argv)
@@ -44,7 +46,7 @@ def away(engine: Engine, s: Session, row: Row, argv: list[bytes]) -> None:
         s.watched[WATCH_ELSEWHERE] = 0
     s.pending += 1
     engine.stats.forwarded += 1
-    engine.forwarder.forward(s, argv)
+    engine.forwarder.forward(s, for_leader(s, row, argv))
     engine.schedule()
 
 

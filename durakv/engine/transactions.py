@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from durakv.commands.spec import LOCAL
 from durakv.engine.batch import ITEM_EXEC, Item, Part
+from durakv.engine.scripts import admitted, for_leader
 from durakv.resp.encoder import encode
 from durakv.resp.errors import CommandError
 from durakv.resp.split import items
@@ -42,6 +43,11 @@ def begin_exec(engine: Engine, s: Session) -> object:
     size_bytes = 64
     db = s.db
     for row, argv in queue:
+        if row.prepares and engine.leading:
+            parts.append(Part(row, engine.prepared(row, argv), db))
+            continue
+        if row.runs_script and engine.leading:
+            argv = admitted(engine, s, argv)
         if row.kind == LOCAL and row.name == "select":
             db = _selected(argv, db, len(engine.ks.dbs))
         parts.append(Part(row, argv, db))
@@ -107,7 +113,8 @@ def _forward(engine: Engine, s: Session, parts: list[Part]) -> object:
     # What follows runs in a database that is settled when the transaction is answered.
     s.blocked = True
     # The leader must see SELECT to know which database the commands after it mean.
-    commands = [part.argv for part in parts if part.row.name == "select" or not _runs_here(part.row)]
+    sent = [part for part in parts if part.row.name == "select" or not _runs_here(part.row)]
+    commands = [for_leader(s, part.row, part.argv) for part in sent]
     engine.forwarder.forward_exec(s, commands, parts, watching=watching)
     engine.schedule()
     return NO_REPLY

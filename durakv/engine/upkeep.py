@@ -1,7 +1,7 @@
-"""What a node does by the clock: expiring keys nobody reads, sampling rates and memory, ending overdue waits.
+"""What a node does by the clock: expiring keys and fields nobody reads, sampling rates, ending overdue waits.
 
-Rule: deletes nothing itself. The leader proposes a sweep of keys whose deadline has passed; every node deletes them
-when that entry is applied. One sweep is in flight at a time.
+Rule: deletes nothing itself. The leader proposes a sweep of keys whose deadline, or a field's, has passed; every node
+deletes them when that entry is applied. One sweep is in flight at a time.
 """
 
 from __future__ import annotations
@@ -58,11 +58,10 @@ class Upkeep:
         stats.keyspace_misses = engine.gate.misses
         stats.expired_keys = engine.ks.expired_keys
         stats.sample(engine.clock.wall_ms())
-        limit = engine.settings.maxmemory
+        stats.evicted_keys = engine.ks.evicted_keys
+        engine.eviction.tick()
         if self.rounds % _MEMORY_INTERVALS == 0:
-            used = engine.instruments.process.rss_bytes()
-            stats.memory_peak_bytes = max(stats.memory_peak_bytes, used)
-            engine.over_memory = bool(limit) and used > limit
+            stats.memory_peak_bytes = max(stats.memory_peak_bytes, engine.eviction.used_bytes())
 
     def _sweep(self) -> None:
         engine = self.engine
@@ -70,8 +69,11 @@ class Upkeep:
             return
         now_ms = engine.clock.wall_ms()
         for db in engine.ks.dbs:
+            keys: list[bytes] = []
             if db.deadlines and db.deadlines[0][0] <= now_ms:
                 keys = db.due(now_ms, _SWEEP_KEYS_MAX)
-                if keys:
-                    engine.internal(Item(ITEM_SWEEP, None, None, keys, db.number, 0, 0))
-                    self.sweep_index = engine.last_proposed + 1
+            if db.fields.count:
+                keys += db.fields.due_keys(now_ms, _SWEEP_KEYS_MAX)
+            if keys:
+                engine.internal(Item(ITEM_SWEEP, None, None, keys, db.number, 0, 0))
+                self.sweep_index = engine.last_proposed + 1

@@ -33,6 +33,10 @@ def digest(ks: Keyspace) -> bytes:
             for slot in range(len(db.slots)):
                 if db.slots[slot]:
                     total.update(slot_digest(db, slot))
+    if ks.accounts is not None:
+        total.update(ks.accounts.canonical())
+    if ks.programs is not None:
+        total.update(ks.programs.canonical())
     return total.digest()
 
 

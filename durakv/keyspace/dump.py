@@ -1,8 +1,9 @@
 """The payload of DUMP and RESTORE: one value as RDB bytes, a version and a CRC-64.
 
 Written are the plain encodings every version reads (strings, lists, sets, hashes element by element, sorted sets with
-binary scores) under RDB version 10, so that Redis 7.0 and later and all Valkeys load it. Read is whatever
-rdb_read.py knows, packed encodings included.
+binary scores, streams node by node) under RDB version 10, so that Redis 7.0 and later and all Valkeys load it; a stream
+that Redis 7.0 could not tell in full goes under version 11, a hash with deadlines of fields under Valkey 9's 80. Read
+is whatever rdb_read.py knows, packed encodings included.
 Rule: a payload is read only when its version is known and its checksum right. Source: cluster.c createDumpPayload().
 """
 
@@ -15,12 +16,17 @@ from typing import Final
 from durakv.keyspace.rdb_crc import crc64
 from durakv.keyspace.rdb_packed import BAD_DATA, RdbError
 from durakv.keyspace.rdb_read import RdbReader
+from durakv.keyspace.values import streamrdb
 from durakv.keyspace.values.hash import Hash
 from durakv.keyspace.values.listvalue import ListValue
 from durakv.keyspace.values.setvalue import SetValue
+from durakv.keyspace.values.stream import Stream
 from durakv.keyspace.values.zset import ZSet
 
 WRITTEN_VERSION: Final = 10
+# Hashes with deadlines of fields came with Valkey 9.
+FIELD_DEADLINES_VERSION: Final = 80
+STREAM_VERSION: Final = 11
 # 11 is Valkey 7.2 and 8, 80 Valkey 9; Redis 7.4 and later use 12 to 79 with types of their own.
 _READABLE: Final = (*range(12), 80)
 _FOOTER: Final = 10
@@ -28,6 +34,7 @@ _FOOTER: Final = 10
 
 _DOUBLE: Final = Struct("<d")
 _U64: Final = Struct("<Q")
+_I64: Final = Struct("<q")
 _BAD_FOOTER: Final = "DUMP payload version or checksum are wrong"
 
 
@@ -37,8 +44,15 @@ _BAD_FOOTER: Final = "DUMP payload version or checksum are wrong"
 def dump_payload(value: object) -> bytes:
     """``value`` as RESTORE takes it."""
     out: list[bytes] = []
-    _put_value(out, value)
-    out.append(pack("<H", WRITTEN_VERSION))
+    version = WRITTEN_VERSION
+    if isinstance(value, Stream):
+        if streamrdb.save(out, value, _put_length, _put_string) == streamrdb.TYPE_7_2:
+            version = STREAM_VERSION
+    else:
+        if isinstance(value, Hash) and value.deadlines is not None:
+            version = FIELD_DEADLINES_VERSION
+        _put_value(out, value)
+    out.append(pack("<H", version))
     body = b"".join(out)
     return body + _U64.pack(crc64(body))
 
@@ -60,6 +74,8 @@ def _put_value(out: list[bytes], value: object) -> None:
         _put_length(out, len(value))
         for member in value.members:
             _put_string(out, member)
+    elif isinstance(value, Hash) and value.deadlines is not None:
+        _put_timed_hash(out, value)
     elif isinstance(value, Hash):
         out.append(b"\x04")
         _put_length(out, len(value.fields))
@@ -74,6 +90,16 @@ def _put_value(out: list[bytes], value: object) -> None:
             out.append(_DOUBLE.pack(score))
     else:
         raise AssertionError(f"no dump is known for {type(value).__name__}")
+
+
+def _put_timed_hash(out: list[bytes], value: Hash) -> None:
+    """Every field with its deadline, -1 without. Source: valkey rdb.h RDB_TYPE_HASH_2."""
+    out.append(b"\x16")
+    _put_length(out, len(value.fields))
+    for field, content in value.fields.items():
+        _put_string(out, field)
+        _put_string(out, content)
+        out.append(_I64.pack(value.deadline(field)))
 
 
 def _put_length(out: list[bytes], n: int) -> None:

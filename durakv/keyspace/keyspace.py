@@ -9,11 +9,19 @@ max(clock, log time) during reads; iteration order never depends on ``hash()``; 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from durakv.keyspace import journal
+from durakv.keyspace.field_expiry import EventSink, FieldExpiry
 from durakv.keyspace.slots import SLOTS, slot_of
+from durakv.keyspace.values.hash import Hash
 from durakv.resp.errors import WRONGTYPE, CommandError
+
+if TYPE_CHECKING:
+    from durakv.acl.accounts import Accounts
+    from durakv.keyspace.access import Access
+    from durakv.keyspace.ledger import Ledger
+    from durakv.scripting.programs import Programs
 
 T = TypeVar("T")
 
@@ -23,7 +31,9 @@ _UNDO_FLUSH: Final = 3
 
 
 class Db:
-    """One logical database. ``size`` counts keys, ``nexp`` keys with a deadline (expired ones included)."""
+    """One logical database. ``size`` counts keys, ``nexp`` what can expire: keys with a deadline (expired ones
+    included), and once more the keys of hashes with a deadline of a field (``fields.count``).
+    """
 
     def __init__(self, ks: Keyspace, number: int) -> None:
         self.ks = ks
@@ -34,6 +44,7 @@ class Db:
         self.nexp = 0
         # (deadline_ms, key), lazily stale; derived from exps, so not part of replicated state.
         self.deadlines: list[tuple[int, bytes]] = []
+        self.fields = FieldExpiry(self)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -53,6 +64,12 @@ class Db:
                 if at is not None and at <= self.ks.now_ms:
                     self._expired(key, at)
                     return None
+            if type(value) is Hash and value.deadlines is not None:
+                value = self.fields.live(key, value)
+                if value is None:
+                    return None
+        if self.ks.access is not None:
+            self.ks.access.used(self, key)
         return value
 
     def peek(self, key: bytes) -> object | None:
@@ -117,12 +134,18 @@ class Db:
             self.size += 1
         elif self.nexp:
             self._drop_expiry(key, slot)
+        if type(value) is Hash or type(old) is Hash:
+            self.fields.replaced(key, old, value)
+        if self.ks.ledger is not None:
+            self.ks.ledger.replaced(self, slot, key, old, value)
+        if self.ks.access is not None:
+            self.ks.access.used(self, key)
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
     def put_last(self, key: bytes, value: object) -> None:
         """``put`` as the last act of a command: nothing after it can fail, so no inverse step is kept for it."""
-        if self.nexp or self.ks.undo_whole:
+        if self.nexp or self.ks.undo_whole or self.ks.ledger is not None or self.ks.access is not None:
             self.put(key, value)
             return
         slot = slot_of(key)
@@ -148,6 +171,12 @@ class Db:
         journal.steps.append((self, _UNDO_VALUE, key, old))
         if old is None:
             self.size += 1
+        if type(value) is Hash or type(old) is Hash:
+            self.fields.replaced(key, old, value)
+        if self.ks.ledger is not None:
+            self.ks.ledger.replaced(self, slot, key, old, value)
+        if self.ks.access is not None:
+            self.ks.access.used(self, key)
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
@@ -155,7 +184,7 @@ class Db:
         """Remove ``key``; False when there is no live key (an expired one is removed too)."""
         if self.get(key) is None:
             return False
-        self._remove(key)
+        self.remove(key)
         return True
 
     def touched(self, key: bytes) -> None:
@@ -191,24 +220,30 @@ class Db:
 
     def flush(self) -> None:
         """Remove every key."""
+        self.ks.flushes += 1
         if self.ks.listening:
             for d in self.slots:
                 if d:
                     for key in d:
                         self.ks.changed.append((self.number, key))
         journal.steps.append((self, _UNDO_FLUSH, (self.slots, self.exps, self.size, self.nexp), self.deadlines))
+        self.fields.emptied()
         self.slots = [None] * SLOTS
         self.exps = [None] * SLOTS
         self.size = 0
         self.nexp = 0
         self.deadlines = []
+        if self.ks.ledger is not None:
+            self.ks.ledger.emptied(self)
+        if self.ks.access is not None:
+            self.ks.access.emptied(self)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _expired(self, key: bytes, at_ms: int) -> None:
         ks = self.ks
         if ks.writing:
-            self._remove(key)
+            self.remove(key)
             ks.expired_keys += 1
             ks.expired_now.append((self.number, key))
         elif at_ms > ks.log_ms:
@@ -216,7 +251,8 @@ class Db:
             # read only after an entry with a later time has been applied.
             ks.tick_needed = True
 
-    def _remove(self, key: bytes) -> None:
+    def remove(self, key: bytes) -> None:
+        """Take a stored key away, live or not."""
         slot = slot_of(key)
         d = self.slots[slot]
         assert d is not None
@@ -227,6 +263,12 @@ class Db:
             self.slots[slot] = None
         if self.nexp:
             self._drop_expiry(key, slot)
+            if type(old) is Hash:
+                self.fields.replaced(key, old, None)
+        if self.ks.ledger is not None:
+            self.ks.ledger.replaced(self, slot, key, old, None)
+        if self.ks.access is not None:
+            self.ks.access.forget(self, key)
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
@@ -258,6 +300,8 @@ class Db:
             assert isinstance(a, tuple) and isinstance(b, list)
             self.slots, self.exps, self.size, self.nexp = a
             self.deadlines = b
+            if self.ks.ledger is not None:
+                self.ks.ledger.emptied(self)
             return
         assert isinstance(a, bytes)
         slot = slot_of(a)
@@ -266,17 +310,21 @@ class Db:
             if d is None:
                 d = {}
                 self.slots[slot] = d
-            had = a in d
+            had = d.get(a)
+            if type(had) is Hash or type(b) is Hash:
+                self.fields.replaced(a, had, b)
             if b is None:
-                if had:
+                if had is not None:
                     del d[a]
                     self.size -= 1
                 if not d:
                     self.slots[slot] = None
             else:
                 d[a] = b
-                if not had:
+                if had is None:
                     self.size += 1
+            if self.ks.ledger is not None:
+                self.ks.ledger.replaced(self, slot, a, had, b)
             return
         assert op == _UNDO_EXPIRY and isinstance(b, int)
         e = self.exps[slot]
@@ -312,7 +360,20 @@ class Keyspace:
         self.changed: list[tuple[int, bytes]] = []
         # A unit of several commands may have to be undone as a whole: every step must be kept.
         self.undo_whole = False
+        # Users, once an engine has given them; replicated state beside the databases.
+        self.accounts: Accounts | None = None
+        # Scripts and functions, likewise.
+        self.programs: Programs | None = None
+        # Both exist only where maxmemory, or its policy, asks for them.
+        self.ledger: Ledger | None = None
+        self.access: Access | None = None
         self.expired_keys = 0
+        self.evicted_keys = 0
+        self.expired_fields = 0
+        # Who hears of fields that expire; the first command that changes a hash names it.
+        self.sink: EventSink | None = None
+        # How often a database was emptied; only that it differs means something.
+        self.flushes = 0
         # Keys the current unit found expired, for keyspace events.
         self.expired_now: list[tuple[int, bytes]] = []
 

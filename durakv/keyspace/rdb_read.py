@@ -1,8 +1,8 @@
 """One value from the bytes of RDB: all types this version has, in every encoding written since Redis 2.6.
 
 Rule: bytes come from a stranger: every length is checked against the bytes left before anything is allocated, and a
-value that no command could have made (empty, with duplicates, with a NaN) is refused. Streams, modules and hashes with
-field TTL are refused too. Source: valkey rdb.c rdbLoadObject().
+value that no command could have made (empty, with duplicates, with a NaN) is refused. Modules are refused too; streams
+are streamrdb's business. Source: valkey rdb.c rdbLoadObject().
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Final
 
 from durakv.keyspace.rdb_packed import BAD_DATA, RdbError, intset_items, listpack_items, lzf_decompress, ziplist_items
+from durakv.keyspace.values import streamrdb
 from durakv.keyspace.values.hash import Hash
 from durakv.keyspace.values.listvalue import ListValue
 from durakv.keyspace.values.setvalue import SetValue
@@ -32,11 +33,13 @@ _HASH_LISTPACK: Final = 16
 _ZSET_LISTPACK: Final = 17
 _LIST_QUICKLIST_2: Final = 18
 _SET_LISTPACK: Final = 20
+_HASH_DEADLINES: Final = 22
 
 _NODE_PLAIN: Final = 1
 _NODE_PACKED: Final = 2
 
 _DOUBLE: Final = Struct("<d")
+_I64: Final = Struct("<q")
 _STRING_MAX: Final = 512 * 1024 * 1024
 _SCORE_BYTES: Final = b"+-.0123456789eEinfINF"
 
@@ -67,6 +70,8 @@ class RdbReader:
             return _hash([self.string() for _ in range(2 * self.count(2))])
         if kind in (_HASH_ZIPLIST, _HASH_LISTPACK):
             return _hash(self._packed(kind == _HASH_ZIPLIST))
+        if kind == _HASH_DEADLINES:
+            return self._timed_hash()
         if kind in (_ZSET, _ZSET_TEXT):
             return self._zset(binary=kind == _ZSET)
         if kind in (_ZSET_ZIPLIST, _ZSET_LISTPACK):
@@ -74,6 +79,8 @@ class RdbReader:
             if len(flat) % 2:
                 raise RdbError(BAD_DATA)
             return _zset([(flat[at], _score(flat[at + 1])) for at in range(0, len(flat), 2)])
+        if kind in streamrdb.TYPES:
+            return streamrdb.load(self, kind)
         raise RdbError(BAD_DATA)
 
     def byte(self) -> int:
@@ -152,6 +159,21 @@ class RdbReader:
             else:
                 out += ziplist_items(blob) if kind == _LIST_QUICKLIST else listpack_items(blob)
         return out
+
+    def _timed_hash(self) -> Hash:
+        """Fields, values and deadlines in Unix ms, -1 for none. Past ones go when the hash is next looked at."""
+        flat: list[bytes] = []
+        deadlines: list[int] = []
+        for _ in range(self.count(10)):
+            flat += (self.string(), self.string())
+            deadlines.append(int(_I64.unpack(self.take(8))[0]))
+        value = _hash(flat)
+        for at, at_ms in enumerate(deadlines):
+            if at_ms >= 0:
+                value.set_deadline(flat[2 * at], at_ms)
+            elif at_ms != -1:
+                raise RdbError(BAD_DATA)
+        return value
 
     def _zset(self, *, binary: bool) -> ZSet:
         pairs: list[tuple[bytes, float]] = []

@@ -1,11 +1,16 @@
 """The address book of a group: where each member listens. Travels as the opaque context of a membership entry.
 
-Text, one member a line: ``node_id host client_port peer_port``. Hosts are names or literals without spaces.
+Text, one member a line: ``node_id host client_port peer_port``, or ``node_id witness address`` with the address as
+WitnessAddress writes it. Hosts are names or literals without spaces.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from durakv.resp.errors import CommandError
+
+_WITNESS: Final = "witness"
 
 
 class Address:
@@ -19,19 +24,39 @@ class Address:
         self.peer_port = peer_port
 
 
-def encode(book: dict[int, Address]) -> bytes:
-    """Bytes for a membership's context; members in order of id."""
+def encode(book: dict[int, Address], witness: tuple[int, str] | None = None) -> bytes:
+    """Bytes for a membership's context: full members in order of id, then the witness (its id and address)."""
     lines = [f"{n} {book[n].host} {book[n].client_port} {book[n].peer_port}" for n in sorted(book)]
+    if witness is not None:
+        lines.append(f"{witness[0]} {_WITNESS} {witness[1]}")
     return "\n".join(lines).encode()
 
 
 def decode(context: bytes) -> dict[int, Address]:
-    """The inverse of encode(). Raises ValueError."""
+    """The full members of encode(). Raises ValueError."""
     book: dict[int, Address] = {}
     for line in context.decode().splitlines():
-        node_id, host, client_port, peer_port = line.split(" ")
-        book[int(node_id)] = Address(host, int(client_port), int(peer_port))
+        if _witness_line(line) is None:
+            node_id, host, client_port, peer_port = line.split(" ")
+            book[int(node_id)] = Address(host, int(client_port), int(peer_port))
     return book
+
+
+def decode_witness(context: bytes) -> tuple[int, str] | None:
+    """The witness of encode(): its id and address. Raises ValueError."""
+    for line in context.decode().splitlines():
+        found = _witness_line(line)
+        if found is not None:
+            return found
+    return None
+
+
+def _witness_line(line: str) -> tuple[int, str] | None:
+    words = line.split(" ", 2)
+    # A host may be called so as well; only an address has a scheme.
+    if len(words) == 3 and words[1] == _WITNESS and "://" in words[2]:
+        return int(words[0]), words[2]
+    return None
 
 
 def parse(text: str) -> Address:

@@ -14,6 +14,7 @@ from durakv.replication.transport import KIND_REMOVED, LANE_CONTROL, REMOVED
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK
 from durakv.storage.log import SYNC_ALWAYS
+from durakv.witness.address import WitnessAddress
 from raft.errors import ProposalDropped
 from raft.types import ConfChange, Membership
 
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 # A learner within this many entries of the leader is promoted: it will catch up within a heartbeat.
 _PROMOTE_LAG_ENTRIES: Final = 64
 _PROMOTE_CHECK_MS: Final = 200
+# With one full node alone a witness could neither stand in for anybody nor be done without.
+_VOTERS_BESIDE_WITNESS_MIN: Final = 2
+UNSYNCED_WITH_WITNESS: Final = "a node beside a witness always syncs before it answers"
+_TOO_FEW_FOR_WITNESS: Final = "a witness needs at least two full nodes that vote beside it"
+
+
+class _Creation:
+    """A witness whose state is being created; ``session`` waits for all of it."""
+
+    def __init__(self, session: Session, witness_id: int, address: str) -> None:
+        self.session = session
+        self.witness_id = witness_id
+        self.address = address
 
 
 class Members:
@@ -33,10 +47,15 @@ class Members:
         self.node = node
         self.membership: Membership | None = None
         self.book: dict[int, addresses.Address] = {}
+        # Id and address of the witness in the book.
+        self.witness: tuple[int, str] | None = None
+        self.creation: _Creation | None = None
         # Being removed, told so once that is committed; until then their lanes stay.
         self.leaving: dict[int, addresses.Address] = {}
         self.changes: list[tuple[int, Session | None]] = []
         self.removed = False
+        # Whether the log has ever counted this node in; one that reads the history before it joined is not removed.
+        self.ever_member = any(node.node_id in membership.members() for _, membership in node.core.conf)
         self.on_removed: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -45,7 +64,8 @@ class Members:
 
     def alone(self) -> bool:
         """Whether this node is the only member of its group."""
-        return self.membership is not None and self.membership.members() == (self.node.node_id,)
+        membership = self.membership
+        return membership is not None and membership.members() == (self.node.node_id,) and not membership.witness_id()
 
     def demoted(self) -> None:
         """This node no longer leads: whoever waits for a change cannot be told how it ends."""
@@ -53,6 +73,11 @@ class Members:
             if session is not None and session.pending:
                 self.node.engine.forward_lost(session, maybe_logged=True)
         self.changes = []
+        creation = self.creation
+        if creation is not None:
+            self.creation = None
+            if creation.session.pending:
+                self.node.engine.forward_lost(creation.session, maybe_logged=False)
 
     def committed(self, index: int) -> None:
         """The membership at ``index`` is committed and applied."""
@@ -65,24 +90,97 @@ class Members:
         node = self.node
         if not node.leading:
             raise CommandError(node.not_leader(verb))
+        if verb == "add-witness":
+            self._begin_witness(session, node_id, address)
+            return
         book = dict(self.book)
         if verb == "add-learner":
-            if node_id in book:
-                raise CommandError(
-                    f"ERR node {node_id} is already a member; CLUSTER REMOVENODE it first, or choose another id"
-                )
+            self._refuse_member(node_id)
             book[node_id] = addresses.parse(address)
-            change = ConfChange(add_learner=[node_id], context=addresses.encode(book))
+            change = ConfChange(add_learner=[node_id], context=addresses.encode(book, self.witness))
         elif verb == "promote":
             change = ConfChange(promote=[node_id])
+        elif verb == "remove" and self.witness is not None and node_id == self.witness[0]:
+            change = ConfChange(remove_witness=True, context=addresses.encode(book))
         elif verb == "remove":
             if node_id not in book:
                 raise CommandError(f"ERR node {node_id} is not a member; CLUSTER NODES lists them")
+            self._refuse_too_few(node_id)
             self.leaving[node_id] = book.pop(node_id)
-            change = ConfChange(remove=[node_id], context=addresses.encode(book))
+            change = ConfChange(remove=[node_id], context=addresses.encode(book, self.witness))
         else:
             raise CommandError(f"ERR unknown membership change {verb}")
         self._propose_change(change, session)
+
+    def _refuse_member(self, node_id: int) -> None:
+        if node_id in self.book or (self.witness is not None and node_id == self.witness[0]):
+            raise CommandError(
+                f"ERR node {node_id} is already a member; CLUSTER REMOVENODE it first, or choose another id"
+            )
+
+    def _refuse_too_few(self, leaver: int) -> None:
+        voters = [n for n in self.node.core.membership.voters if n != leaver]
+        if self.witness is not None and len(voters) < _VOTERS_BESIDE_WITNESS_MIN:
+            raise CommandError(
+                f"ERR {_TOO_FEW_FOR_WITNESS}; first add a node with CLUSTER ADDNODE, or remove the witness with "
+                f"CLUSTER REMOVENODE {self.witness[0]}"
+            )
+
+    # -- a new witness -------------------------------------------------------------------------------------------------
+
+    def _begin_witness(self, session: Session, witness_id: int, text: str) -> None:
+        """First its state, then the membership that names it: a member without a state counts as one that lost it."""
+        node = self.node
+        self._refuse_member(witness_id)
+        try:
+            address = WitnessAddress.parse(text)
+        except ValueError as e:
+            raise CommandError(f"ERR {e}") from None
+        membership = node.core.membership
+        if self.witness is not None:
+            raise CommandError(
+                f"ERR the group has witness {self.witness[0]} at {self.witness[1]}; CLUSTER REMOVENODE "
+                f"{self.witness[0]} first"
+            )
+        if len(membership.voters) < _VOTERS_BESIDE_WITNESS_MIN:
+            raise CommandError(f"ERR {_TOO_FEW_FOR_WITNESS}; add a node with CLUSTER ADDNODE first")
+        if node.engine.settings.appendfsync != SYNC_ALWAYS:
+            raise CommandError(f"ERR {UNSYNCED_WITH_WITNESS}; CONFIG SET appendfsync always first, on every node")
+        if self.creation is not None or membership.is_joint() or node.core.conf_index > node.core.log.commit:
+            raise CommandError("ERR another membership change is under way; send it again once that is done")
+        creation = _Creation(session, witness_id, address.text())
+        self.creation = creation
+        session.pending += 1
+        session.blocked = True
+        node.witness.create(witness_id, address, lambda error: self._created(creation, error))
+
+    def _created(self, creation: _Creation, error: OSError | None) -> None:
+        if self.creation is not creation:
+            # Leadership went meanwhile, and whoever waited has been told. The id is spent.
+            return
+        self.creation = None
+        node = self.node
+        session = creation.session
+        waits = session.pending > 0 and not session.closing
+        if waits:
+            # Taken up again by the proposal.
+            session.pending -= 1
+            session.blocked = False
+        try:
+            if error is not None:
+                raise CommandError(f"ERR the group is unchanged: {error.strerror or error}")
+            change = ConfChange(
+                add_witness=creation.witness_id,
+                context=addresses.encode(self.book, (creation.witness_id, creation.address)),
+            )
+            self._propose_change(change, session if waits else None)
+        except CommandError as e:
+            if waits:
+                spent = "" if error is not None else f"; id {creation.witness_id} is spent, take the next one"
+                node.engine.respond(session, CommandError(e.text + spent))
+        node.engine.schedule()
+
+    # -- the membership in force ---------------------------------------------------------------------------------------
 
     def changed(self) -> None:
         """The membership in force may be another one: take over its addresses and what it allows."""
@@ -93,10 +191,12 @@ class Members:
         self.membership = membership
         if membership.context:
             self.book = addresses.decode(membership.context)
-        members = membership.members()
+            self.witness = addresses.decode_witness(membership.context)
+        if node.node_id in membership.members():
+            self.ever_member = True
         # Only a node on its own may answer before its disk did; in a group an acknowledgement is a promise to others.
-        alone = members == (node.node_id,)
-        node.log.set_sync(node.engine.settings.appendfsync if alone else SYNC_ALWAYS)
+        node.log.set_sync(node.engine.settings.appendfsync if self.alone() else SYNC_ALWAYS)
+        node.witness.follow()
         self._dial_peers()
 
     def _dial_peers(self) -> None:
@@ -126,7 +226,7 @@ class Members:
             self._leave()
 
     def _leave(self) -> None:
-        if not self.removed:
+        if self.ever_member and not self.removed:
             self.removed = True
             if self.on_removed is not None:
                 self.on_removed()

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from durakv.commands.services import GroupView
 from durakv.engine.consensus import Dropped
+from durakv.replication.copies import DataCopies
 from durakv.replication.gather import GATHER_MS, Gathering
 from durakv.replication.handover import Handover
 from durakv.replication.members import Members
+from durakv.replication.stopping import Stopping
 from durakv.replication.stuck import StuckDisk
 from durakv.replication.transport import (
     KIND_HANDOVER,
@@ -26,6 +28,7 @@ from durakv.replication.transport import (
     Transport,
 )
 from durakv.replication.view import group_view
+from durakv.replication.witness_port import WitnessPort
 from durakv.resp.errors import CommandError
 from durakv.storage.hardstate import HardState, HardStateFile
 from durakv.storage.log import SYNC_ALWAYS, Log
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from durakv.engine.batch import Batch
     from durakv.engine.engine import Engine
     from durakv.replication.forward import ForwardHub
+    from durakv.witness.parts import WitnessParts
     from durakv.world.ports import Buggify, Clock
 
 # Entries applied per turn of the loop before other input gets its chance.
@@ -49,12 +53,29 @@ _HINT_MS: Final = 1000
 # A sync that takes longer would be felt by clients of this node; it then goes to the log thread.
 _INLINE_SYNC_US_MAX: Final = 2000
 _LEADER_INLINE_US_MAX: Final = 200
+# A kind the engine has nothing to do for.
+_SILENT: Final = EntryKind.CONFIG
 # When nothing else is sent, followers hear of a commit this late.
 _ANNOUNCE_MS: Final = 2
 
 
 def _nothing() -> None:
     """No disk to check."""
+
+
+def _for_engine(entries: list[Entry]) -> list[Entry]:
+    """``entries`` with those without a payload that no new leader began its term with as entries that say nothing.
+
+    A leader that lets the witness stand in, or rest, marks the moment in the log; its clients wait and watch on.
+    """
+    out = entries
+    for i in range(len(entries)):
+        entry = entries[i]
+        if entry.kind == EntryKind.NOOP and entry.subterm:
+            if out is entries:
+                out = list(entries)
+            out[i] = Entry(entry.index, entry.term, entry.subterm, _SILENT, b"")
+    return out
 
 
 class _Both:
@@ -78,7 +99,7 @@ class GroupNode:
 
     def __init__(
         self, core: Raft, log: Log[Entry], hardstate: HardStateFile, transport: Transport, engine: Engine,
-        hub: ForwardHub, clock: Clock, tick_ms: int, log_sync: str,
+        hub: ForwardHub, clock: Clock, tick_ms: int, log_sync: str, witness_parts: WitnessParts | None = None,
     ) -> None:  # fmt: skip
         self.core = core
         self.log = log
@@ -101,13 +122,15 @@ class GroupNode:
         self.leader_id = 0
         self.term = 0
         self.own_start = 0
+        self.witness = WitnessPort(self, witness_parts)
+        self.copies = DataCopies(self)
         self.members = Members(self)
         self.handover = Handover(self)
         self.boot_last_index = log.last_index()
         self.loading_from = 0
         self.stuck_disk = StuckDisk(self)
         self.stopping: Callable[[], None] | None = None
-        self.stop_deadline_ns = 0
+        self.stop_begun = Stopping(self)
         # The store is closing: nothing may reach the log any more.
         self.stopped = False
         self.on_fatal: Callable[[str], None] | None = None
@@ -200,7 +223,8 @@ class GroupNode:
 
     def quorum(self) -> int:
         """See Consensus."""
-        return len(self.core.membership.voters) // 2 + 1
+        membership = self.core.membership
+        return (len(membership.voters) + (1 if membership.witness else 0)) // 2 + 1
 
     def transfer(self, node_id: int, *, force: bool) -> None:
         """See Consensus."""
@@ -223,29 +247,8 @@ class GroupNode:
         self.members.change(session, verb, node_id, address)
 
     def stop(self, *, transfer: bool, now: bool) -> None:
-        """See Consensus: hand over first when leading and possible, then run the stop callback."""
-        if self.stopping is None or self.stop_deadline_ns:
-            return
-        self.stop_deadline_ns = self.clock.monotonic_ns() + (0 if now else 3_000_000_000)
-        if transfer and self.leading and not now:
-            target = self.most_caught_up()
-            if target:
-                try:
-                    self.core.transfer_leader(target)
-                except ProposalDropped:
-                    target = 0
-            if target:
-                self.engine.schedule()
-                self._stop_when_handed_over()
-                return
-        self.stopping()
-
-    def _stop_when_handed_over(self) -> None:
-        assert self.stopping is not None
-        if not self.leading or self.clock.monotonic_ns() > self.stop_deadline_ns:
-            self.stopping()
-        else:
-            self.clock.call_later(self.tick_ms, self._stop_when_handed_over)
+        """See Consensus."""
+        self.stop_begun.begin(transfer=transfer, now=now)
 
     def not_leader(self, what: str) -> str:
         """The error of a request only a leader can do."""
@@ -300,8 +303,9 @@ class GroupNode:
         if self.buggify is not None and self.buggify("early-election"):
             self.core.campaign()
         self.core.tick(self.clock.monotonic_ns())
-        self._refresh_refusals()
+        self.refresh_refusals()
         self.stuck_disk.check()
+        self.witness.show()
         self.pump()
 
     # -- the pump ------------------------------------------------------------------------------------------------------
@@ -350,7 +354,8 @@ class GroupNode:
         if entries:
             if self.leading:
                 self._observe_commit()
-            engine.committed(entries)  # type: ignore[arg-type]
+                self.copies.withhold(entries)
+            engine.committed(_for_engine(entries))  # type: ignore[arg-type]
             self.core.applied_to(entries[-1].index)
             self.log.set_committed(self.core.log.commit)
             self._after_apply(entries)
@@ -388,6 +393,7 @@ class GroupNode:
             self.members.demoted()
         self.engine.role_changed(leading, leader_id, core.term)
         self.engine.serving_changed(False, False)
+        self.refresh_refusals()
 
     def _send(self, messages: list[Message]) -> None:
         for message in messages:
@@ -395,6 +401,9 @@ class GroupNode:
                 self.core.step(message, self.clock.monotonic_ns())
                 continue
             if self.buggify is not None and self._loses(message):
+                continue
+            if message.to == self.witness.node_id:
+                self.witness.send(message)
                 continue
             lane = LANE_BULK if isinstance(message, (Append, Snapshot)) else LANE_CONTROL
             if not self.transport.send(message.to, lane, KIND_RAFT, encode(message)) and lane == LANE_BULK:
@@ -478,8 +487,8 @@ class GroupNode:
         if engine.waits:
             engine.wait_check()
         if self.leading and not engine.reads_now and self.own_start and engine.applier.applied >= self.own_start:
-            voters = self.core.membership.voters
-            single = voters == (self.node_id,) and not self.core.membership.voters_outgoing
+            membership = self.core.membership
+            single = membership.voters == (self.node_id,) and not membership.voters_outgoing and not membership.witness
             engine.serving_changed(single, self.core.config.lease_reads)
         for entry in entries:
             if entry.kind == EntryKind.CONFIG:
@@ -502,12 +511,16 @@ class GroupNode:
                 self._hardstate(current.term, current.voted_for), lambda error: self._persisted(error, [])
             )
 
-    def _refresh_refusals(self) -> None:
+    def refresh_refusals(self) -> None:
+        """Judge again what is refused at the gate: loading, a full disk, too few copies."""
         core = self.core
         behind = core.log.commit - self.engine.applier.applied
         # Only a node that starts with a long log is "loading"; a little lag is answered by waiting.
         loading = self.engine.applier.applied < min(self.boot_last_index, core.log.commit) and behind > 16
-        self.engine.update_refusals(loading, False)
+        engine = self.engine
+        engine.update_refusals(loading, False)
+        if engine.refusal is None:
+            engine.refusal = self.copies.refusal()
 
     def view(self) -> GroupView:
         """See Consensus."""

@@ -200,6 +200,7 @@ class Inbound:
         self.transport.inbound.pop(self, None)
         self.stream = None
         if self.from_id:
+            self.transport.left(self.from_id)
             self.transport.on_down(self.from_id)
 
 
@@ -222,8 +223,8 @@ class Transport:
         self.inbound: dict[Inbound, None] = {}
         self.listener: Listener | None = None
         self.port = 0
-        # False only on a node that joins, until its log tells it of the group.
-        self.addresses_known = False
+        # Addresses of callers whom the membership in force here does not name.
+        self.callers: dict[int, tuple[str, int]] = {}
         self.sent = 0
         self.sent_bytes = 0
         self.buggify: Buggify | None = None
@@ -234,9 +235,25 @@ class Transport:
         self.listener = self.network.listen(host, port, lambda: Inbound(self), self.tls)
 
     def met(self, node_id: int, host: str, port: int) -> None:
-        """A node of this cluster called. One that has just joined knows no addresses yet and dials its callers back."""
-        if not self.addresses_known and node_id not in self.lanes:
+        """A node of this cluster called. One whom the membership here does not name is dialled back while it calls.
+
+        This node has just joined, or its log ends before the caller came; its leader would never hear an answer.
+        """
+        if node_id not in self.lanes:
+            self.callers[node_id] = (host, port)
             self._dial(node_id, (host, port))
+
+    def left(self, node_id: int) -> None:
+        """A stream of a caller ended."""
+        if node_id not in self.callers:
+            return
+        for inbound in self.inbound:
+            if inbound.from_id == node_id:
+                return
+        del self.callers[node_id]
+        lanes = self.lanes.pop(node_id)
+        lanes[0].stop()
+        lanes[1].stop()
 
     def _dial(self, node_id: int, address: tuple[str, int]) -> None:
         self.lanes[node_id] = (
@@ -246,10 +263,11 @@ class Transport:
 
     def set_peers(self, addresses: dict[int, tuple[str, int]]) -> None:
         """Dial exactly these nodes (this one excepted)."""
-        self.addresses_known = bool(addresses)
+        for node_id in addresses:
+            self.callers.pop(node_id, None)
         for node_id in list(self.lanes):
             lanes = self.lanes[node_id]
-            if addresses.get(node_id) != lanes[0].address:
+            if node_id not in self.callers and addresses.get(node_id) != lanes[0].address:
                 lanes[0].stop()
                 lanes[1].stop()
                 del self.lanes[node_id]

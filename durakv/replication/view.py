@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durakv.commands.services import GroupView, Member
+from durakv.commands.services import GroupView, Member, WitnessFacts
 from raft.types import Role
 
 if TYPE_CHECKING:
@@ -51,4 +51,27 @@ def group_view(node: GroupNode) -> GroupView:
             member.match_index = out.last_index
             member.stable_index = out.durable_index
         out.members.append(member)
+    if node.witness.node_id:
+        _add_witness(node, out)
+    out.copies_refusal = node.copies.refusal() or ""
     return out
+
+
+def _add_witness(node: GroupNode, out: GroupView) -> None:
+    port = node.witness
+    member = Member(port.node_id, port.address, 0, 0, witness=True)
+    # It holds no connection for nothing; it counts as there unless it is known not to be.
+    member.connected = not port.trouble
+    out.members.append(member)
+    facts = WitnessFacts(port.node_id, port.address)
+    facts.asked = port.asked()
+    facts.state_bytes = port.link.bytes if port.link is not None else 0
+    facts.trouble = port.trouble
+    if node.leading:
+        now = node.core.witness_state()
+        facts.replication_set = now.replication_set
+        facts.subterm = now.subterm
+        facts.engaged = now.engaged
+        facts.pinned = now.pinned
+        facts.copies = node.core.copies(node.core.log.commit)
+    out.witness = facts

@@ -10,7 +10,20 @@ import math
 from typing import Final
 
 from durakv.resp.errors import CommandError, ProtocolError
-from durakv.resp.types import Encoded, ErrorReply, Map, NullArray, Pairs, Push, Pushes, SetReply, Simple, Verbatim
+from durakv.resp.types import (
+    BigNumber,
+    Encoded,
+    ErrorReply,
+    KeyedPairs,
+    Map,
+    NullArray,
+    Pairs,
+    Push,
+    Pushes,
+    SetReply,
+    Simple,
+    Verbatim,
+)
 
 _CRLF: Final = b"\r\n"
 _NULL2: Final = b"$-1\r\n"
@@ -147,13 +160,25 @@ def _append(parts: list[bytes], reply: object, protocol: int) -> None:
         for push in reply.pushes:
             _append(parts, push, protocol)
     elif isinstance(reply, Pairs):
-        _append_pairs(parts, reply.flat, protocol)
+        if protocol == 3:
+            _append_pairs(parts, reply.flat, protocol)
+        else:
+            _halves(reply.flat)
+            _append_flat(parts, reply.flat, b"", protocol)
+    elif isinstance(reply, KeyedPairs):
+        if protocol == 3:
+            _append_flat(parts, reply.flat, b"%%%d\r\n" % _halves(reply.flat), protocol)
+        else:
+            _append_pairs(parts, reply.flat, protocol)
     elif isinstance(reply, Verbatim):
         _append_verbatim(parts, reply, protocol)
     elif isinstance(reply, NullArray):
         parts.append(_NULL3 if protocol == 3 else b"*-1\r\n")
     elif isinstance(reply, ErrorReply):
         parts.append(error_line(reply.text))
+    elif isinstance(reply, BigNumber):
+        digits = reply.digits
+        parts.append(b"(%b\r\n" % digits if protocol == 3 else b"$%d\r\n%b\r\n" % (len(digits), digits))
     elif reply is None or isinstance(reply, (int, Simple, CommandError, Encoded)):
         parts.append(encode(reply, protocol))
     else:
@@ -171,9 +196,6 @@ def _append_flat(parts: list[bytes], items: list[object], header: bytes, protoco
 
 def _append_pairs(parts: list[bytes], flat: list[object], protocol: int) -> None:
     count = _halves(flat)
-    if protocol != 3:
-        _append_flat(parts, flat, b"", protocol)
-        return
     parts.append(b"*%d\r\n" % count)
     for i in range(count):
         parts.append(b"*2\r\n")

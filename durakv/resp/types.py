@@ -43,6 +43,15 @@ class Map:
         self.flat = flat
 
 
+class KeyedPairs:
+    """Flat ``[key, value, key, value, ...]``: an array of two-element arrays under RESP2, a map under RESP3."""
+
+    __slots__ = ("flat",)
+
+    def __init__(self, flat: list[Reply]) -> None:
+        self.flat = flat
+
+
 class SetReply:
     """An array under RESP2, a set under RESP3."""
 
@@ -89,6 +98,15 @@ class Verbatim:
         self.format = format
 
 
+class BigNumber:
+    """An integer of any size as digits: a bulk string under RESP2, ``(`` under RESP3. Only scripts return it."""
+
+    __slots__ = ("digits",)
+
+    def __init__(self, digits: bytes) -> None:
+        self.digits = digits
+
+
 class Encoded:
     """Bytes already on the wire form of the receiving session's protocol (a reply forwarded from the leader)."""
 
@@ -101,14 +119,18 @@ class Encoded:
 class Parked:
     """Not a reply: the command blocks until one of ``keys`` changes or ``timeout_ms`` of log time pass (0 = never).
 
-    ``on_timeout`` is the reply then. ``kind`` names the value type that may wake it: ``b"list"`` or ``b"zset"``.
-    The engine parks the session in replicated state and calls the same handler again when a key becomes ready; a
-    handler must therefore be safe to call again with the same argv.
+    ``on_timeout`` is the reply then. ``kind`` names the value type that may wake it: ``b"list"``, ``b"zset"``,
+    ``b"stream"``, or ``b"group"`` for any type and none.
+    The engine parks the session in replicated state and calls the same handler again when a key becomes ready, with
+    ``argv`` if that is given; a handler must therefore be safe to call again with the same argv.
     """
 
-    __slots__ = ("keys", "kind", "on_timeout", "timeout_ms")
+    __slots__ = ("argv", "keys", "kind", "on_timeout", "timeout_ms")
 
-    def __init__(self, keys: list[bytes], timeout_ms: int, kind: bytes, on_timeout: Reply) -> None:
+    def __init__(
+        self, keys: list[bytes], timeout_ms: int, kind: bytes, on_timeout: Reply, argv: list[bytes] | None = None
+    ) -> None:
+        self.argv = argv
         self.keys = keys
         self.timeout_ms = timeout_ms
         self.kind = kind

@@ -84,6 +84,9 @@ class Disk(Protocol):
 
     def rename(self, old: str, new: str) -> None: ...
 
+    def link(self, old: str, new: str) -> None:
+        """Give a file a second name; raises FileExistsError, and changes nothing, when ``new`` is taken."""
+
     def unlink(self, path: str) -> None: ...
 
     def fsync_dir(self, path: str) -> None: ...
@@ -156,3 +159,24 @@ class Network(Protocol):
 
     def connect(self, host: str, port: int, handler: StreamHandler, timeout_ms: int, tls: str | None = None) -> None:
         """Dial; the handler hears on_open or on_close."""
+
+
+class ObjectStore(Protocol):
+    """One bucket of an object store with conditional writes. Every call blocks; call from a disk job only.
+
+    Errors are OSError. After one of a write it is unknown whether the write happened, and a write that the client
+    library repeated may report False although its first attempt did it: read before deciding what that means.
+    """
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """The object and its version tag, never older than the last completed write; None when there is none."""
+
+    def put_new(self, key: str, body: bytes) -> bool:
+        """Create the object; False when there is one already."""
+
+    def put_if(self, key: str, body: bytes, tag: str) -> bool:
+        """Replace the version that ``tag`` names; False when the object has another one by now, or is gone."""
+
+
+# (bucket, endpoint URL or "" for the provider's own, region or ""): raises OSError when there is no client for it.
+OpenObjectStore = Callable[[str, str, str], ObjectStore]

@@ -163,7 +163,7 @@ def test_deleting_a_user_closes_its_connections(node):
     run(node, admin, "ACL SETUSER bob on nopass +@all")
     run(node, victim, "AUTH bob x")
     assert run(node, admin, "ACL DELUSER bob nobody") == 1
-    assert victim.sink.killed
+    assert victim.sink.closed
     assert not other.sink.killed
 
 
@@ -173,9 +173,9 @@ def test_revoking_a_channel_closes_its_listeners(node):
     run(node, listener, "AUTH bob x")
     run(node, listener, "SUBSCRIBE news")
     run(node, admin, "ACL SETUSER bob &more")
-    assert not listener.sink.killed
+    assert not listener.sink.closed
     run(node, admin, "ACL SETUSER bob resetchannels &more")
-    assert listener.sink.killed
+    assert listener.sink.closed
 
 
 def test_failed_logins_are_logged(node):

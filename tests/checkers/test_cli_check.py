@@ -132,3 +132,45 @@ def test_durations(text, seconds):
 def test_the_linear_workloads_load(workload):
     for reference in (*registry.find(workload).checkers, registry.find(workload).second):
         assert callable(registry.checker(reference))
+
+
+def lines(tmp_path, *steps):
+    """A history of one process: (f, value, answer) each."""
+    path = tmp_path / "history.jsonl"
+    text = []
+    for number, (f, value, answer) in enumerate(steps):
+        for at, (type_, held) in enumerate((("invoke", value), ("ok", answer))):
+            op = {"index": 2 * number + at, "time": (2 * number + at) * 10**9, "process": 0, "type": type_, "f": f}
+            text.append(json.dumps({**op, "value": held, "key": "k"}))
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+SET = ("set", {"value": 1, "px": 300}, {"value": 1, "px": 300})
+
+
+@pytest.mark.parametrize(
+    ("workload", "steps", "given", "without"),
+    [
+        ("expiry", [SET, ("read", None, 1)], (["--bound-ms", "100"], 1), 2),
+        ("expiry", [SET, ("read", None, 1)], (["--bound-ms", "9000"], 0), 2),
+        ("bank", [("read", None, {"a": 4, "b": 5})] * 2, (["--total", "10"], 1), 0),
+        ("bank", [("read", None, {"a": 4, "b": 5})] * 2, (["--accounts", "a,b,c"], 1), 0),
+        ("bank", [("read", None, {"a": -4, "b": 5})] * 2, (["--negative-balances"], 0), 1),
+        (
+            "queue",
+            [("enqueue", n, n) for n in (1, 2)] + [("dequeue", None, 2), ("dequeue", None, 1)],
+            (["--fifo"], 1),
+            0,
+        ),
+        ("queue", [("enqueue", 1, 1), ("drain", None, [1]), ("drain", None, [])], (["--drain-takes"], 0), 1),
+        ("order", [("publish", n, n) for n in (1, 2, 3)] + [("observe", None, [1, 3])], (["--gaps"], 0), 1),
+        ("counter", [("add", 1, 1), ("read", None, 6)], (["--initial", "5"], 0), 1),
+    ],
+)
+def test_options_of_single_checkers_reach_them(tmp_path, workload, steps, given, without):
+    path = lines(tmp_path, *steps)
+    arguments, code = given
+    assert run(path, "-w", workload).exit_code == without
+    result = run(path, "-w", workload, *arguments)
+    assert result.exit_code == code, result.output

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from durakv.cli import layout
-from durakv.cli.layout import Cluster, LayoutError, Node
+from durakv.cli.layout import Cluster, LayoutError, Node, Witness
 
 
 def test_plan_uses_consecutive_ports(tmp_path: Path) -> None:
@@ -72,6 +72,53 @@ def test_cluster_file_round_trip(tmp_path: Path) -> None:
     assert [node.as_json() for node in read.nodes] == [node.as_json() for node in nodes]
     assert (read.directives, read.cluster_id, read.next_id, read.bootstrapped) == (["reads lease"], "cd" * 16, 9, True)
     assert [path.name for path in tmp_path.iterdir()] == ["cluster.json"]
+
+
+def test_plan_with_a_witness(tmp_path: Path) -> None:
+    cluster = layout.plan(tmp_path, 2, 7000, [], "tcp")
+    assert cluster.witness is not None
+    assert cluster.witness.as_json() == {
+        "id": 3,
+        "address": "tcp://127.0.0.1:7002",
+        "port": 7002,
+        "pid": 0,
+        "started": 0,
+    }
+    assert cluster.next_id == 4
+    assert [member.name for member in cluster.processes()] == ["n1", "n2", "w3"]
+    elsewhere = layout.plan(tmp_path, 4, 7000, [], "file:///shared/w")
+    assert elsewhere.witness is not None
+    assert (elsewhere.witness.node_id, elsewhere.witness.port) == (5, 0)
+    assert [member.name for member in elsewhere.processes()] == ["n1", "n2", "n3", "n4"]
+
+
+@pytest.mark.parametrize(
+    ("count", "witness", "message"),
+    [(1, "tcp", "write --nodes 2 --witness"), (2, "nonsense", "expected tcp://host:port"), (2, "file://x", "absolute")],
+)
+def test_plan_refuses_a_witness_that_cannot_be(tmp_path: Path, count: int, witness: str, message: str) -> None:
+    with pytest.raises(LayoutError, match=message):
+        layout.plan(tmp_path, count, 7000, [], witness)
+
+
+def test_cluster_file_round_trip_with_a_witness(tmp_path: Path) -> None:
+    made = Cluster(
+        tmp_path, [Node(1, 7000, 17000)], [], witness=Witness(4, "tcp://127.0.0.1:7003", 7003, pid=5, started=6)
+    )
+    made.save()
+    read = layout.load(tmp_path)
+    assert read.witness is not None and made.witness is not None
+    assert read.witness.as_json() == made.witness.as_json()
+    assert read.next_id == 5
+
+
+def test_a_cluster_file_from_before_there_were_witnesses(tmp_path: Path) -> None:
+    layout.plan(tmp_path, 3, 7000, []).save()
+    path = tmp_path / layout.CLUSTER_FILE
+    document = json.loads(path.read_text())
+    del document["witness"]
+    path.write_text(json.dumps(document))
+    assert layout.load(tmp_path).witness is None
 
 
 def test_a_removed_nodes_id_is_not_given_again(tmp_path: Path) -> None:

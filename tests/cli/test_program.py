@@ -24,7 +24,7 @@ def only_line(result: Result) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("name", ["up", "status", "stop", "add-node", "remove-node", "transfer"])
+@pytest.mark.parametrize("name", ["up", "status", "stop", "add-node", "add-witness", "remove-node", "transfer"])
 def test_help(name: str) -> None:
     result = run("cluster", name, "--help")
     assert result.exit_code == 0
@@ -32,7 +32,15 @@ def test_help(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status"], ["stop"], ["add-node"], ["remove-node", "--node", "1"], ["transfer", "--to", "1"]]
+    "arguments",
+    [
+        ["status"],
+        ["stop"],
+        ["add-node"],
+        ["add-witness"],
+        ["remove-node", "--node", "1"],
+        ["transfer", "--to", "1"],
+    ],
 )
 def test_no_cluster_names_the_fix(tmp_path: Path, arguments: list[str]) -> None:
     result = run("cluster", *arguments, "--dir", str(tmp_path))
@@ -67,6 +75,7 @@ def test_up_refuses_stray_words(tmp_path: Path) -> None:
     [
         (["--nodes", "5"], "holds 3 nodes, not 5"),
         (["--base-port", "9000"], "was created on port 7000"),
+        (["--witness"], "use `durakv cluster add-witness`"),
         (["--", "--maxmemory", "1gb"], "other directives"),
     ],
 )

@@ -104,3 +104,55 @@ def test_table_and_document(tmp_path: Path) -> None:
     document = json.loads(json.dumps(status.document(cluster, rows)))
     assert document["leader"] == 1
     assert [node["lag"] for node in document["nodes"]] == [0, None]
+
+
+WITNESS = {
+    "witness_id": "3", "witness_address": "file:///w", "witness_messages_sent": "2", "witness_state_bytes": "140",
+    "witness_trouble": "",
+}  # fmt: skip
+STANDING_IN = {
+    "replication_set": "1,3", "subterm": "4", "witness_engaged": "1", "pinned": "1", "newest_write_copies": "1",
+}  # fmt: skip
+
+
+def test_the_witness_is_told_of_by_all_and_best_by_the_leader(tmp_path: Path) -> None:
+    cluster = layout.plan(tmp_path, 2, 7000, [], "file:///w")
+    follower = {**WITNESS, "durakv_role": "follower", "witness_messages_sent": "5", "witness_state_bytes": "0"}
+    rows = [row(1, **WITNESS, **STANDING_IN), row(2, **follower)]
+    document = json.loads(json.dumps(status.document(cluster, rows)))
+    assert document["witness"] == {
+        "address": "file:///w", "copies": 1, "engaged": True, "health": "ok", "messages": 7, "node_id": 3,
+        "pinned": True, "replication_set": [1, 3], "state_bytes": 140, "subterm": 4,
+    }  # fmt: skip
+    assert "witness" not in document["nodes"][0]
+    out = io.StringIO()
+    Console(file=out, width=100).print(status.table(cluster, rows))
+    text = out.getvalue()
+    assert "n1+w3" in text and "PINNED: only n1" in text
+    assert any(line.split()[:3] == ["w3", "-", "witness"] for line in text.splitlines())
+
+
+def test_trouble_with_the_witness_is_shown_whoever_has_it(tmp_path: Path) -> None:
+    cluster = layout.plan(tmp_path, 2, 7000, [], "file:///w")
+    troubled = {
+        **WITNESS,
+        "durakv_role": "candidate",
+        "durakv_leader_id": "0",
+        "witness_trouble": "WITNESS_STATE_LOST: x",
+    }
+    rows = [NodeStatus(1, 7000), row(2, **troubled)]
+    witness = status.witness_of(cluster, rows)
+    assert witness is not None
+    assert (witness.health, witness.pinned, witness.replication_set) == ("WITNESS_STATE_LOST: x", None, None)
+    out = io.StringIO()
+    Console(file=out, width=100).print(status.table(cluster, rows))
+    assert "see below" in out.getvalue() and "WITNESS_STATE_LOST: x" in out.getvalue()
+
+
+def test_no_witness(tmp_path: Path) -> None:
+    cluster = layout.plan(tmp_path, 2, 7000, [])
+    assert status.document(cluster, [row(1)])["witness"] is None
+    # One that was added by hand is shown as well.
+    witness = status.witness_of(cluster, [row(1, **WITNESS, **STANDING_IN)])
+    assert witness is not None
+    assert (witness.node_id, witness.address) == (3, "file:///w")

@@ -42,3 +42,19 @@ def reference() -> Iterator[Reference]:
 def both(run: Run, reference: Reference) -> Both:
     run.now_ms = int(time.time() * 1000)
     return Both(run, reference)
+
+
+@pytest.fixture(scope="session", params=["redis-server", "valkey-server"])
+def stock(request: pytest.FixtureRequest) -> Iterator[Reference]:
+    """Each stock server in turn: what both have must agree with both."""
+    binary = shutil.which(request.param)
+    if binary is None:
+        print(f"no {request.param} on PATH: untested that replies equal its")
+        pytest.skip(f"no {request.param} on PATH: untested that replies equal its")
+    with tempfile.TemporaryDirectory() as directory:
+        server = Reference(binary, directory)
+        server.name = request.param
+        try:
+            yield server
+        finally:
+            server.close()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from durakv.acl.accounts import Accounts
 from durakv.commands import acl as acl_commands
-from durakv.commands import cluster, connection, introspect, pubsub, server, transactions
+from durakv.commands import cluster, connection, connection_tracking, introspect, pubsub, server, transactions
 from durakv.commands.context import LocalContext, ReadContext, WriteContext
 from durakv.commands.services import GroupView, Member
 from durakv.commands.session import Session
 from durakv.commands.spec import READ, WRITE, Commands
 from durakv.commands.table import Row, Table
 from durakv.config.settings import Settings
+from durakv.engine.apply import Applier, Outcome
 from durakv.engine.pubsub import PubSub
+from durakv.engine.tracking import Tracking
 from durakv.keyspace.keyspace import Keyspace
 from durakv.observe.events import Event
 from durakv.observe.instruments import Instruments
@@ -150,8 +153,13 @@ class FakeNode:
         self.events: list[Event] = []
         self.observer: Any = self
         self.acl = acl_commands.build_acl(self.settings, self.table, self.rng)
+        self.ks.accounts = Accounts(self.acl)
+        self.ks.accounts.on_change = self.users_changed
         self.pubsub = PubSub(self.woken.append)
         self.clients: dict[int, Session] = {}
+        self.applier = Applier(self.ks, self.table, Outcome())
+        self.tracking = Tracking(self)
+        self.eviction = self
         self.view = GroupView()
         self.view.cluster_id = "c" * 32
         self.view.node_id = 1
@@ -162,6 +170,16 @@ class FakeNode:
         for member in self.view.members:
             member.connected = True
         self.view.commit_index = self.view.applied_index = self.view.last_index = self.view.durable_index = 100
+
+    def users_changed(self, users):
+        for s in acl_commands.unfit(list(self.clients.values()), users):
+            s.sink.close_after_flush()
+
+    def used_bytes(self):
+        return self.instruments.process.rss_bytes()
+
+    def wake(self, s):
+        self.woken.append(s)
 
     def event(self, event):
         self.events.append(event)
@@ -219,7 +237,8 @@ class FakeNode:
 
 def build() -> Table:
     """A table of the node-local commands and a few samples with keys."""
-    modules = (SAMPLE, connection.COMMANDS, server.COMMANDS, pubsub.COMMANDS, cluster.COMMANDS, introspect.COMMANDS,
+    modules = (SAMPLE, connection.COMMANDS, connection_tracking.COMMANDS, server.COMMANDS,
+               pubsub.COMMANDS, cluster.COMMANDS, introspect.COMMANDS,
                transactions.COMMANDS, acl_commands.COMMANDS)  # fmt: skip
     return Table.freeze([d for module in modules for d in module.declarations])
 
@@ -247,6 +266,8 @@ def run(node: FakeNode, s: Session, command: str | bytes | list[bytes]) -> objec
             read.db = node.ks.dbs[s.db]
             return row.fn(read, argv)
         if row.kind == WRITE:
+            if row.prepares:
+                argv = acl_commands.prepared(node, row, argv)
             write = WriteContext(node.ks)
             write.db = node.ks.dbs[s.db]
             node.ks.writing = True

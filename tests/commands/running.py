@@ -28,7 +28,8 @@ from durakv.resp.errors import CommandError
 DATA_MODULES = (
     "strings", "strings_edit", "strings_lcs", "generic", "generic_copy", "generic_flush", "generic_object",
     "generic_scan", "expire", "sort", "hashes", "lists", "lists_blocking", "sets", "sets_algebra", "sorted_sets",
-    "sorted_sets_range", "sorted_sets_algebra", "sorted_sets_blocking",
+    "sorted_sets_range", "sorted_sets_algebra", "sorted_sets_blocking", "bitmaps", "bitfield", "hyperloglog", "geo",
+    "geo_search", "hashes_expire", "streams", "streams_read", "streams_groups", "streams_claim", "streams_info",
 )  # fmt: skip
 EVERY_EVENT = (1 << 15) - 1
 
@@ -199,6 +200,7 @@ class Reference:
     """A stock server; replies as plain RESP2 values."""
 
     def __init__(self, binary: str, directory: str) -> None:
+        self.name = "redis-server"
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         self.process = subprocess.Popen(

@@ -21,6 +21,7 @@ DEVIATIONS: dict[tuple[str, str], str] = {
 # durakv's own commands, which upstream does not have, and why they exist.
 OWN: dict[str, str] = {
     "cluster|addnode": "membership changes are made online, by command",
+    "cluster|addwitness": "membership changes are made online, by command",
     "cluster|promotenode": "membership changes are made online, by command",
     "cluster|removenode": "membership changes are made online, by command",
     "cluster|transfer": "leadership is handed over on request",
@@ -28,7 +29,7 @@ OWN: dict[str, str] = {
 }
 
 # Groups this suite answers for: nothing of them may be missing but what is excused here.
-COMPLETE_GROUPS = ("string", "generic", "hash", "list", "set", "sorted_set", "transactions")
+COMPLETE_GROUPS = ("string", "generic", "hash", "list", "set", "sorted_set", "stream", "transactions")
 KEYSPACE_SERVER_COMMANDS = ("dbsize", "flushdb", "flushall", "swapdb")
 EXCUSED = {
     "migrate": "needs connections from inside apply; slots move with their group instead",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from durakv.commands.connection import HELLO_NOAUTH, NO_TRACKING
+from durakv.commands.connection import HELLO_NOAUTH
 from durakv.resp.types import NO_REPLY, OK, PONG, Map, Verbatim
 from tests.commands.fake_services import FakeNode, error, run, wire
 
@@ -178,7 +178,6 @@ def test_engine_is_asked_for_what_only_it_can_do(node):
 
 def test_what_is_not_offered_says_so(node):
     s = node.client()
-    assert error(node, s, "CLIENT TRACKING ON") == NO_TRACKING
     assert error(node, s, "CLIENT IMPORT-SOURCE ON") == "ERR Server is not in import mode"
     node.settings.set("replica-serve-stale-reads", "no")
     assert "replica-serve-stale-reads" in error(node, s, "READONLY")

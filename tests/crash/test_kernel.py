@@ -29,6 +29,7 @@ def test_a_report_is_read_across_threads_and_unknown_calls_show():
         "8  fsync(5</t/w/d/f>) = 0\n"
         '8  write(3</t/w/d/a>, "abc", 3) = 3\n'
         '8  rename("/t/w/d/a", "/t/w/d/b") = 0\n'
+        '8  link("/t/w/d/b", "/t/w/d/c") = 0\n'
         "8  fsync(9</elsewhere>) = 0\n"
     )
     assert list(parse_report(report, "/t/w", ["d/"])) == [
@@ -40,4 +41,5 @@ def test_a_report_is_read_across_threads_and_unknown_calls_show():
         "fsync_dir d/f",
         'write 3</t/w/d/a>, "abc", 3',
         "rename d/a d/b",
+        "link d/b d/c",
     ]

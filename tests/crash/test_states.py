@@ -67,6 +67,25 @@ def test_a_rename_waits_for_its_directory():
     assert files(disk, "b") == {"/w/new": b"OLD content"}
 
 
+def test_a_second_name_waits_for_its_directory_and_outlives_the_first():
+    disk = disk_with(lambda disk: disk.link("/w/old", "/w/new"))
+    assert files(disk, "b") == {"/w/old": b"old content"}
+    assert files(disk, "a") == {"/w/old": b"old content", "/w/new": b"old content"}
+    sync_dir("/w")(disk)
+    disk.unlink("/w/old")
+    assert files(disk, "a") == {"/w/new": b"old content"}
+    assert files(disk, "b") == {"/w/old": b"old content", "/w/new": b"old content"}
+
+
+def test_a_name_that_is_taken_is_not_given_again():
+    disk = disk_with(write("/w/a", b"one"))
+    with pytest.raises(FileExistsError):
+        disk.link("/w/old", "/w/a")
+    with pytest.raises(FileNotFoundError):
+        disk.link("/w/none", "/w/b")
+    assert files(disk, "a")["/w/a"] == b"one" and [event.kind for event in disk.trace.events] == ["create", "write"]
+
+
 def test_a_file_in_a_forgotten_folder_is_gone():
     disk = disk_with(lambda d: d.mkdir("/w/f"), write("/w/f/a", b"one"), sync("/w/f/a"), sync_dir("/w/f"))
     assert "/w/f/a" not in files(disk, "b")

@@ -9,6 +9,7 @@ from collections import deque
 
 import hiredis
 
+from durakv.acl.accounts import Accounts
 from durakv.commands.acl import build_acl
 from durakv.commands.context import LocalContext, ReadContext, WriteContext
 from durakv.commands.services import GroupView
@@ -289,8 +290,12 @@ class Client:
 class Rig:
     """An engine, its consensus, its clock, and a follower that applies the same log."""
 
-    def __init__(self, *, leading: bool = True, table: Table | None = None, **directives: str) -> None:
+    def __init__(
+        self, *, leading: bool = True, table: Table | None = None, renames: list[tuple[str, str]] | None = None,
+        **directives: str,
+    ) -> None:  # fmt: skip
         settings = Settings()
+        settings.renames = renames or []
         for name, text in directives.items():
             settings.load(name.replace("_", "-"), text)
         self.table = table if table is not None else TABLE
@@ -349,7 +354,10 @@ class Rig:
 
     def check_follower(self) -> None:
         """Replaying all payloads elsewhere gives the same data, sessions and units."""
-        other = Applier(Keyspace(4), self.table, Outcome())
+        ks = Keyspace(4)
+        # A node with settings of its own, which nothing logged may depend on.
+        ks.accounts = Accounts(build_acl(Settings(), self.table, SimRng(8)))
+        other = Applier(ks, self.table, Outcome())
         for entry in self.consensus.committed:
             if entry.kind == 0:
                 other.apply_payload(entry.index, entry.data)

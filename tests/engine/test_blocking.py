@@ -299,3 +299,18 @@ def test_a_gated_read_survives_a_refused_entry() -> None:
     rig.pass_ms(200)
     rig.settle()
     assert a.got() == [None]
+
+
+def test_a_timeout_counts_from_log_time_where_that_is_ahead_of_the_clock() -> None:
+    """A former leader's clock was an hour ahead; waiting half a second still takes half a second."""
+    rig = Rig()
+    client = rig.client()
+    rig.ks.log_ms = rig.clock.wall_ms() + 3_600_000
+    client.send("BLPOP none 0.5")
+    rig.settle()
+    rig.pass_ms(400)
+    rig.settle()
+    assert client.got() == []
+    rig.pass_ms(200)
+    rig.settle()
+    assert client.got() == [None]

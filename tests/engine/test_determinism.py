@@ -11,6 +11,7 @@ import pytest
 
 from durakv.commands.spec import READ
 from durakv.keyspace.digest import digest
+from durakv.scripting import terms
 from tests.engine.rig import TABLE, Rig, sessions_of
 
 SETUP = (
@@ -75,6 +76,8 @@ def test_read_commands_change_nothing(after_ms: int) -> None:
         for _ in range(60):
             count = random.randint(row.argc_min, most)
             argv = head + [random.choice(ARGUMENTS) for _ in range(count - len(head))]
+            if row.runs_script:
+                argv.append(terms.encode(rig.engine.settings, b"", over_memory=False))
             reply = rig.engine.gate.evaluate(row, argv, 0)
             answered += type(reply).__name__ != "CommandError"
             rig.ks.tick_needed = False

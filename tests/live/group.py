@@ -15,7 +15,8 @@ from pathlib import Path
 
 import redis
 
-from durakv.founding import bootstrap_cluster
+from durakv.cli.witness import create_now
+from durakv.founding import GROUP_ID, bootstrap_cluster
 
 
 def free_ports(count: int) -> list[int]:
@@ -87,26 +88,91 @@ class Node:
         return (self.directory.parent / f"{self.directory.name}.log").read_text(errors="replace")
 
 
-class Group:
-    """Use as a context manager: starts all nodes, waits for a leader, kills what is left at the end."""
+class Witness:
+    """A witness: a process, or (``port`` 0) a directory that the nodes change themselves."""
 
-    def __init__(self, base: Path, count: int = 3, directives: list[str] | None = None) -> None:
-        ports = free_ports(count)
+    def __init__(self, node_id: int, directory: Path, port: int = 0) -> None:
+        self.node_id = node_id
+        self.directory = directory
+        self.port = port
+        self.address = f"tcp://127.0.0.1:{port}" if port else f"file://{directory}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, if it is one, and wait until it listens."""
+        if not self.port:
+            self.directory.mkdir(exist_ok=True)
+            return
+        with (self.directory.parent / f"{self.directory.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "durakv", "witness", "--listen", f"127.0.0.1:{self.port}",
+                 "--dir", str(self.directory)],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                assert self.process.poll() is None, self.log_text()
+                time.sleep(0.02)
+            else:
+                return
+        raise AssertionError("the witness does not listen:\n" + self.log_text())
+
+    def kill(self) -> None:
+        """SIGKILL and reap."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def log_text(self) -> str:
+        """What the process printed so far."""
+        return (self.directory.parent / f"{self.directory.name}.log").read_text(errors="replace")
+
+
+class Group:
+    """Use as a context manager: starts all nodes, waits for a leader, kills what is left at the end.
+
+    ``witness``: empty for none, ``tcp`` for a process, ``file`` for a directory.
+    """
+
+    def __init__(self, base: Path, count: int = 3, directives: list[str] | None = None, witness: str = "") -> None:
+        ports = free_ports(count + 1)
         dirs = [base / f"n{i + 1}" for i in range(count)]
-        members = [(i + 1, "127.0.0.1", port, port + 10000) for i, port in enumerate(ports)]
-        self.cluster_id = bootstrap_cluster([str(d) for d in dirs], members)
+        members = [(i + 1, "127.0.0.1", port, port + 10000) for i, port in enumerate(ports[:count])]
+        cluster_id = os.urandom(16)
+        self.witness: Witness | None = None
+        named: tuple[int, str] | None = None
+        if witness:
+            self.witness = Witness(count + 1, base / f"w{count + 1}", ports[count] if witness == "tcp" else 0)
+            named = (self.witness.node_id, self.witness.address)
+            try:
+                self.witness.start()
+                create_now(self.witness.address, cluster_id, GROUP_ID, self.witness.node_id)
+            except BaseException:
+                self.witness.kill()
+                raise
+        self.cluster_id = bootstrap_cluster([str(d) for d in dirs], members, cluster_id, named)
         extra = ["--cluster-id", self.cluster_id, "--enable-debug-command", "yes", *(directives or [])]
         self.nodes = [Node(i + 1, ports[i], dirs[i], ["--node-id", str(i + 1), *extra]) for i in range(count)]
 
     def __enter__(self) -> Group:
-        for node in self.nodes:
-            node.start()
-        self.leader()
+        try:
+            for node in self.nodes:
+                node.start()
+            self.leader()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
             node.kill()
+        if self.witness is not None:
+            self.witness.kill()
 
     def leader(self, timeout_s: float = 20.0) -> Node:
         """The node that answers as leader and serves a read."""
@@ -129,6 +195,11 @@ class Group:
                     continue
             time.sleep(0.05)
         raise AssertionError("no leader within the time allowed:\n" + "\n".join(n.log_text() for n in self.nodes))
+
+    def other(self, node: Node) -> Node:
+        """The other full node of a group of two."""
+        (found,) = [each for each in self.nodes if each is not node]
+        return found
 
     def digests(self, timeout_s: float = 30.0) -> list[tuple[int, bytes]]:
         """(applied index, digest) of every node, once all are at the same index."""

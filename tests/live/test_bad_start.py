@@ -104,7 +104,7 @@ def test_a_known_member_without_its_data(tmp_path: Path) -> None:
         (["--port"], 'needs a value; write "port <value>"'),
         (["--appendonly", "no"], "leave the directive out"),
         (["--replicaof", "127.0.0.1 6379"], "CLUSTER ADDNODE"),
-        (["--maxmemory-policy", "allkeys-lru"], "use noeviction"),
+        (["--maxmemory-policy", "lru"], "must be one of the following: noeviction"),
         (["--cluster-id", "zz", "--node-id", "1"], "must be 32 lower-case hex digits"),
         (["--cluster-id", CLUSTER], "node-id"),
     ],

@@ -35,18 +35,11 @@ def test_unknown_and_impossible_numbers_say_why():
         mutant("M99")
 
 
-@pytest.mark.parametrize("name", ["M5", "M7", "M22", "M23", "M36"])
+@pytest.mark.parametrize("name", ["M5", "M7", "M23", "M31", "M36"])
 def test_killed_by_its_named_check(name):
     report = kill(mutant(name))
     assert (report.verdict, report.text != "") == (KILLED, True), (report.verdict, report.checks, report.text)
     assert set(report.checks) <= set(mutant(name).checks)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [known.id for known in MUTANTS if known.layer == "crash"])
-def test_every_storage_mutant_is_killed(name):
-    report = kill(mutant(name))
-    assert report.verdict == KILLED, (report.checks, report.text)
 
 
 def test_the_program_without_a_bug_passes_the_same_probe():
@@ -77,7 +70,7 @@ def test_what_counts_as_killed(monkeypatch):
     monkeypatch.setattr("jstyle.mutants.runner._work", lambda arguments: lines[arguments[0]])
     mutants = [Mutant(name, "a bug", "crash", ("D1",), dict, Scripted(), 9) for name in lines]
     heard = []
-    killed, twins = run(mutants, twins=True, heard=heard.append)
+    killed, twins = run(mutants, twins=True, heard=heard.append, jobs=2)
     assert [report.verdict for report in killed] == [KILLED, OTHER_CHECK, SURVIVED, BROKEN]
     assert killed[0].checks == ["D1"]
     assert (len(twins), twins[0].mutant.id, twins[0].verdict) == (1, "alive", CLEAN), "once, on the most seeds needed"

@@ -9,6 +9,7 @@ from raft import Config, HardState, Membership, MemoryLog, Message, Raft, Ready,
 from raft.invariants import Invariants, InvariantViolation
 from raft.messages import StorageAppendDone
 from raft.types import EntryKind
+from raft.witness import WitnessState, answer
 
 
 class Dice:
@@ -103,23 +104,36 @@ class Server:
         return self.core
 
 
+class WitnessSite:
+    """A witness: its durable state, None if that is lost; it answers nothing then, nor while it is down."""
+
+    def __init__(self, node: int) -> None:
+        self.state: WitnessState | None = WitnessState(1, node)
+        self.up = True
+
+
 class Cluster:
     """See the module text. Messages wait in `wire` until deliver() or settle()."""
 
-    def __init__(self, voters=(1, 2, 3), learners=(), seed=1, trim_entries=1, **settings) -> None:
+    def __init__(self, voters=(1, 2, 3), learners=(), seed=1, trim_entries=1, witness=0, **settings) -> None:
         self.settings = {"election_ticks": 10, "heartbeat_ticks": 2, "snapshot_chunk_bytes": 64, **settings}
         self.seed = seed
         self.trim_entries = trim_entries
         self.invariants = Invariants()
         self.servers: dict[int, Server] = {}
+        self.witnesses: dict[int, WitnessSite] = {}
         self.wire: list[tuple[int, int, bytes]] = []
         self.cut: set[tuple[int, int]] = set()
+        # Servers whose disk hangs: settle() never finishes their writes.
+        self.stalled: set[int] = set()
         self.reads: dict[int, list[tuple[object, int]]] = {}
         self.failed: dict[int, list[object]] = {}
         self.digests: dict[int, int] = {}
         self.sent: list[Message] = []
         self.now_ns = 0
-        membership = Membership(voters, (), learners)
+        membership = Membership(voters, (), learners, witness=witness)
+        if witness:
+            self.add_witness(witness)
         for node in membership.members():
             server = self.add(node, start=False)
             hard_state, entry = bootstrap(membership)
@@ -137,6 +151,13 @@ class Cluster:
         if start:
             self.start(node)
         return server
+
+    def add_witness(self, node: int) -> WitnessSite:
+        """The founding of a witness's state, before a membership names it."""
+        site = self.witnesses[node] = WitnessSite(node)
+        assert site.state is not None
+        self.invariants.note_witness(site.state)
+        return site
 
     def start(self, node: int) -> None:
         server = self.servers[node]
@@ -161,6 +182,7 @@ class Cluster:
             server.durable.write(server.pending.popleft())
         server.pending.clear()
         server.core = None
+        self.invariants.note_stopped(node)
 
     def check(self, node: int) -> None:
         server = self.servers[node]
@@ -227,12 +249,27 @@ class Cluster:
         self.receive(to, data)
 
     def receive(self, to: int, data: bytes) -> None:
+        if to in self.witnesses:
+            self.receive_witness(self.witnesses[to], codec.decode(data))
+            return
         server = self.servers.get(to)
         if server is not None and server.core is not None:
             m = codec.decode(data)
             if (m.from_, to) not in self.cut:
                 server.core.step(m, self.clock(to))
                 self.check(to)
+
+    def receive_witness(self, site: WitnessSite, m: Message) -> None:
+        """The new state is durable before its answer leaves; a crash in between is a lost answer."""
+        if not site.up or site.state is None or (m.from_, m.to) in self.cut:
+            return
+        site.state, reply = answer(site.state, m)
+        assert reply is not None
+        self.invariants.note_witness(site.state)
+        self.invariants.note_sent(reply, MemoryLog(), HardState())
+        self.sent.append(reply)
+        if (reply.from_, reply.to) not in self.cut:
+            self.wire.append((reply.from_, reply.to, codec.encode(reply)))
 
     def clock(self, node: int) -> int:
         return self.now_ns
@@ -247,7 +284,7 @@ class Cluster:
                 while server.core is not None and server.core.has_ready():
                     self.take(node)
                     busy = True
-                while disk and server.core is not None and server.pending:
+                while disk and server.core is not None and server.pending and node not in self.stalled:
                     self.fsync(node)
                     busy = True
             while self.wire:
@@ -269,8 +306,9 @@ class Cluster:
 
     def isolate(self, *nodes: int) -> None:
         """Cut these servers off from all others (not from each other)."""
-        for a in self.servers:
-            for b in self.servers:
+        everybody = [*self.servers, *self.witnesses]
+        for a in everybody:
+            for b in everybody:
                 if (a in nodes) != (b in nodes):
                     self.cut.add((a, b))
 

@@ -3,6 +3,7 @@ partitions, clocks of different rates, membership changes, transfers, snapshots;
 recover. Everything is checked by the cluster's invariants; the return value digests the whole history."""
 
 import zlib
+from typing import Any
 
 from raft import ConfChange, ProposalDropped
 from tests.raft.cluster import Cluster, Dice
@@ -19,11 +20,8 @@ class Episode(Cluster):
         self.dice = Dice(seed)
         self.rate = {n: 95 + self.dice.below(11) for n in range(1, SERVERS + 1)}
         self.next_tick: dict[int, int] = {}
-        voters = (1, 2, 3) if self.dice.chance(70) else (1, 2, 3, 4, 5)
-        learners = (6,) if self.dice.chance(20) else ()
         super().__init__(
-            voters=voters,
-            learners=learners,
+            **self.founders(),
             seed=seed,
             trim_entries=1 + self.dice.below(20),
             pre_vote=self.dice.chance(80),
@@ -46,6 +44,10 @@ class Episode(Cluster):
         self.leases = 0
         self.proposed = 0
         self.installed = 0
+
+    def founders(self) -> dict[str, Any]:
+        voters = (1, 2, 3) if self.dice.chance(70) else (1, 2, 3, 4, 5)
+        return {"voters": voters, "learners": (6,) if self.dice.chance(20) else ()}
 
     def clock(self, node: int) -> int:
         return 1_000_000_000 * node + self.now_ns * self.rate[node] // 100
@@ -232,14 +234,22 @@ class Episode(Cluster):
                     done = None
                 elif core.membership.is_joint():
                     continue
-                elif all(self.core(n).log.applied >= index for n in core.membership.members()):
+                elif all(self.core(n).log.applied >= index for n in core.membership.members()) and self.calm(core):
                     return
+        raise AssertionError(f"no recovery: {self.picture()}")
+
+    def calm(self, core) -> bool:
+        """What else has to come about once there are no more faults."""
+        return True
+
+    def picture(self) -> str:
         text = ""
         for node in self.up():
             s = self.core(node).status()
             text += f"\n{node}: {s.role_name()} term {s.term} commit {s.commit}/{s.last_index} {s.membership!r} "
             text += str([(p.node, p.state, p.match, p.next, p.recent_active) for p in s.peers])
-        raise AssertionError(f"no recovery: {text}")
+            text += f" set {s.witness.replication_set}"
+        return text
 
 
 def run(seed: int, steps: int = 150) -> str:

@@ -2,7 +2,9 @@
 
 from raft import Entry, Role
 from raft.messages import Append
+from tests.raft.cluster import Cluster
 
+WITNESS = 9
 LEASE = {"lease_reads": True, "lease_ns": 80_000_000, "promise_ns": 90_000_000}
 
 
@@ -22,6 +24,8 @@ def until_leader(cluster, node):
     core.campaign()
     while core.role != Role.LEADER:
         for server in cluster.servers.values():
+            if server.core is None:
+                continue
             while server.core.has_ready() and core.role != Role.LEADER:
                 cluster.take(server.node)
             while server.pending and core.role != Role.LEADER:
@@ -29,3 +33,22 @@ def until_leader(cluster, node):
         while cluster.wire and core.role != Role.LEADER:
             cluster.deliver()
     return core
+
+
+def group(voters=(1, 2), **settings):
+    """A group at rest: node 1 leads, everybody is in the set."""
+    c = Cluster(voters=voters, witness=WITNESS, **settings)
+    leader = c.elect(1)
+    c.tick(4)
+    assert leader.witness_state().replication_set == voters
+    c.sent.clear()
+    return c, leader
+
+
+def pinned(**settings):
+    c, leader = group(**settings)
+    c.crash(2)
+    c.tick(12)
+    assert leader.witness_state().pinned
+    c.sent.clear()
+    return c, leader

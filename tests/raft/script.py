@@ -25,6 +25,10 @@ from raft.messages import (
     TimeoutNow,
     Vote,
     VoteResp,
+    WitnessAppend,
+    WitnessAppendResp,
+    WitnessVote,
+    WitnessVoteResp,
 )
 from raft.types import ROLE_NAMES, Entry, EntryKind, Membership
 from tests.raft.cluster import Cluster
@@ -75,8 +79,21 @@ def _body(m: Message) -> str:
         return ""
     if isinstance(m, ReadIndexResp):
         return f" ok {m.index}" if m.ok else " refused"
+    if isinstance(m, (WitnessAppend, WitnessAppendResp, WitnessVote, WitnessVoteResp)):
+        return _witness_body(m)
     assert isinstance(m, StorageAppendDone)
     return f" storage done {m.term_last}/{m.index}"
+
+
+def _witness_body(m: WitnessAppend | WitnessAppendResp | WitnessVote | WitnessVoteResp) -> str:
+    if isinstance(m, WitnessAppend):
+        return f" log {m.last_log_term}.{m.last_log_subterm} set {list(m.replication_set)} index {m.index}"
+    if isinstance(m, WitnessAppendResp):
+        return f" {'ok' if m.ok else 'refused'} subterm {m.subterm} index {m.index}"
+    pre = " pre" if m.pre else ""
+    if isinstance(m, WitnessVote):
+        return f"{pre} log {m.last_log_term}.{m.last_log_subterm} vouched for by {list(m.votes_granted)}"
+    return f"{pre} {'granted' if m.granted else 'refused'}"
 
 
 class Script:
@@ -120,8 +137,9 @@ class Script:
     def do_cluster(self, _plain, options) -> None:
         voters = tuple(int(n) for n in options.pop("voters", "1,2,3").split(","))
         learners = tuple(int(n) for n in options.pop("learners", "").split(",") if n)
+        witness = int(options.pop("witness", "0"))
         settings = {k: v == "yes" if v in {"yes", "no"} else int(v) for k, v in options.items()}
-        self.cluster = Cluster(voters, learners, **settings)
+        self.cluster = Cluster(voters, learners, witness=witness, **settings)
         self.do_quiet_settle([], {})
 
     def do_add(self, plain, _options) -> None:
@@ -230,6 +248,12 @@ class Script:
             text += repr(s.membership)
             text += "".join(f"\n  {p.node}: {p.state} match {p.match} next {p.next}" for p in s.peers)
             self.out.append(text)
+
+    def do_set(self, plain, _options) -> None:
+        """The replication set of a leader."""
+        view = self.cluster.core(int(plain[0])).witness_state()
+        how = "pinned" if view.pinned else "engaged" if view.engaged else "asking" if view.asking else "at rest"
+        self.out.append(f"set {list(view.replication_set)} subterm {view.subterm}, witness {how}")
 
     def do_log(self, plain, _options) -> None:
         for node in plain:

@@ -23,6 +23,10 @@ from raft.messages import (
     TimeoutNow,
     Vote,
     VoteResp,
+    WitnessAppend,
+    WitnessAppendResp,
+    WitnessVote,
+    WitnessVoteResp,
 )
 from tests.raft.cluster import Dice
 
@@ -30,7 +34,19 @@ U64 = st.integers(0, 2**64 - 1)
 U32 = st.integers(0, 2**32 - 1)
 HEAD = (U64, U64, U64, U64)
 IDS = st.lists(st.integers(1, 2**64 - 1), unique=True, max_size=5)
-MEMBERSHIP = st.builds(Membership, IDS, IDS, IDS, IDS, U64, st.booleans(), st.binary(max_size=30))
+
+
+@st.composite
+def memberships(draw):
+    parts = [draw(IDS) for _ in range(4)]
+    witness = draw(U64.filter(lambda w: all(w not in part for part in parts)))
+    outgoing = witness if parts[1] and draw(st.booleans()) else 0
+    incoming = 0 if outgoing and draw(st.booleans()) else witness
+    return Membership(*parts, incoming, draw(st.booleans()), draw(st.binary(max_size=30)), outgoing)
+
+
+MEMBERSHIP = memberships()
+SORTED_IDS = IDS.map(lambda ids: tuple(sorted(ids)))
 META = st.builds(SnapshotMeta, U64, U64, U64, MEMBERSHIP, U64)
 
 
@@ -59,6 +75,10 @@ MESSAGES = st.one_of(
     st.builds(TimeoutNow, *HEAD, U64),
     st.builds(ReadIndexReq, *HEAD, U64),
     st.builds(ReadIndexResp, *HEAD, U64, st.booleans(), U64),
+    st.builds(WitnessAppend, *HEAD, U64, U64, U64, SORTED_IDS),
+    st.builds(WitnessAppendResp, *HEAD, st.booleans(), U64, U64),
+    st.builds(WitnessVote, *HEAD, U64, U64, st.booleans(), SORTED_IDS),
+    st.builds(WitnessVoteResp, *HEAD, st.booleans(), st.booleans()),
 )
 
 
@@ -143,11 +163,32 @@ def test_big_data_is_not_copied_into_the_parts():
         Membership((1, 2)).encode()[:22] + struct.pack("<QQ", 2, 1),
         Membership((1, 2)).encode()[:22] + struct.pack("<QQ", 2, 2),
         Membership((1, 2)).encode()[:22] + struct.pack("<QQ", 0, 2),
+        # Flags: unknown; a half's witness without a name; an outgoing witness without an outgoing half.
+        b"\x01\x08" + Membership((1, 2)).encode()[2:],
+        b"\x01\x04" + Membership((1, 2), (1, 3), witness=9).encode()[2:],
+        b"\x01\x02" + Membership((1, 2), (1, 3)).encode()[2:],
+        b"\x01\x02" + Membership((1, 2), witness=9).encode()[2:],
+        # The witness is a voter.
+        Membership((1, 2), witness=9).encode()[:22] + struct.pack("<QQ", 1, 9),
     ],
 )
 def test_malformed_memberships(data):
     with pytest.raises(DecodeError):
         Membership.decode(data)
+
+
+def test_a_membership_without_a_witness_in_either_half_has_the_bytes_it_always_had():
+    assert Membership((2, 1), (3,), (4,), (3,), 0, True, b"x").encode() == (
+        struct.pack("<BBHHHHQI5Q", 1, 1, 2, 1, 1, 1, 0, 1, 1, 2, 3, 4, 3) + b"x"
+    )
+    assert Membership((1, 2), witness=9).encode()[:2] == b"\x01\x00"
+
+
+@pytest.mark.parametrize(("ids", "complaint"), [((2, 1), "not sorted"), ((1, 1), "not sorted"), ((1,), "are not 2")])
+def test_witness_messages_name_sorted_sets(ids, complaint):
+    data = codec.encode(WitnessAppend(1, 2, 9, 4, 4, 0, 5, (1, 2)))
+    with pytest.raises(DecodeError, match=complaint):
+        codec.decode(data[:-16] + struct.pack(f"<{len(ids)}Q", *ids))
 
 
 def test_entries_out_of_order_are_refused():

@@ -97,6 +97,23 @@ def test_5_a_receiver_that_restarts_begins_again():
     assert c.servers[3].app.digest == c.servers[1].app.digest
 
 
+def test_5_a_late_answer_that_wants_the_start_does_not_end_the_transfer():
+    c, leader = lagging()
+    late = []
+    plain = c.post
+
+    def repeat(server, m):
+        plain(server, m)
+        if type(m) is SnapshotResp and m.next_offset == 192 and not late:
+            late.append(m)
+            leader.step(SnapshotResp(m.group, m.from_, m.to, m.term, m.index, 0))
+
+    c.post = repeat
+    c.tick(40)
+    assert late
+    assert c.servers[3].app.digest == c.servers[1].app.digest
+
+
 def test_5_a_snapshot_not_newer_than_the_commit_is_acknowledged_and_dropped():
     c = Cluster()
     leader = c.elect(1)

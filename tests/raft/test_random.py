@@ -32,7 +32,7 @@ def test_seeds(first):
 
 
 def test_a_seed_replays_the_same_in_every_process():
-    code = "from tests.raft.episode import run; print([run(s, 500) for s in range(500, 506)])"
+    code = "import durakv; from tests.raft.episode import run; print([run(s, 500) for s in range(500, 506)])"
     digests = []
     for hash_seed in ("0", "1", "4242"):
         env = {**os.environ, "PYTHONHASHSEED": hash_seed}

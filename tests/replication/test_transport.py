@@ -83,14 +83,37 @@ def test_a_node_that_knows_no_addresses_yet_dials_its_callers_back() -> None:
     assert a.transport.connected(2) and b.transport.connected(1)
 
 
+def test_a_caller_whom_the_membership_does_not_name_is_dialled_back_while_it_calls() -> None:
+    """A node whose log ends before its leader joined could never answer that leader otherwise."""
+    net = fabric()
+    a, b, c = Peer(net, 1), Peer(net, 2), Peer(net, 3)
+    b.transport.set_peers({2: ("n2", 1), 3: ("n3", 1)})
+    a.transport.set_peers({1: ("n1", 1), 2: ("n2", 1)})
+    net.time.run(200)
+    assert b.transport.connected(1)
+    b.transport.set_peers({2: ("n2", 1), 3: ("n3", 1)})
+    net.time.run(200)
+    assert b.transport.connected(1), "another membership that does not name it changes nothing"
+    b.transport.set_peers({1: ("n1", 1), 2: ("n2", 1)})
+    b.transport.set_peers({2: ("n2", 1)})
+    net.time.run(200)
+    assert not b.transport.connected(1), "once named, it goes with the membership"
+    c.transport.set_peers({2: ("n2", 1)})
+    b.transport.set_peers({})
+    net.time.run(1000)
+    assert b.transport.connected(3)
+    c.transport.set_peers({})
+    net.time.run(3000)
+    assert 3 not in b.transport.lanes, "who no longer calls is not dialled"
+
+
 def test_lanes_connect_deliver_and_come_back() -> None:
     net = fabric()
     a, b = Peer(net, 1), Peer(net, 2)
-    b.transport.addresses_known = True
     assert not a.transport.send(2, LANE_BULK, KIND_RAFT, b"nobody")
     a.transport.set_peers({1: ("n1", 1), 2: ("n2", 1)})
     net.time.run(50)
-    assert a.transport.connected(2) and not b.transport.connected(1)
+    assert a.transport.connected(2) and b.transport.connected(1)
     assert a.transport.send(2, LANE_CONTROL, KIND_RAFT, b"x" * 100)
     net.time.run(50)
     assert b.frames == [(1, KIND_RAFT, b"x" * 100)]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from jstyle.checkers.verdict import UNKNOWN
 from jstyle.sim import artifact
-from jstyle.sim.runner import run, run_and_keep
+from jstyle.sim.runner import LIVENESS, SAFETY, run, run_and_keep
 from jstyle.sim.schedule import plan_json, plan_of
 from jstyle.sim.swarm import Draw, draw_plan
 
@@ -64,3 +65,11 @@ def test_leaving_out_one_strike_leaves_the_others_alone() -> None:
     fewer = plan_of(plan_json(plan))
     del fewer.strikes[0]
     assert fewer.strikes == plan.strikes[1:] and fewer.clients == plan.clients
+
+
+def test_a_run_may_end_with_its_faults() -> None:
+    plan = draw_plan(14, SHORT)
+    whole, part = run(plan), run(plan, only_safety=True)
+    assert (whole.phase, part.phase) == (LIVENESS, SAFETY)
+    assert (part.valid, part.why) == (UNKNOWN, ["stopped when the faults ended"])
+    assert part.event < whole.event and part.sim_ms < whole.sim_ms

@@ -198,6 +198,27 @@ def test_r7_the_leader_counts_what_it_has_not_synced(world: World) -> None:
     world.breaks("R7")
 
 
+def test_r7_a_leader_counts_by_the_newest_membership_of_its_log(world: World) -> None:
+    world.core(1).conf = [(0, Membership((1, 2, 3)))]
+    world.lead(1, 2)
+    world.replicate(2, 1, 2)
+    world.invariants.check()
+    # Node 2 is on its way out; it and the leader were a quorum of the former three, not of the two that stay.
+    world.core(1).conf = [(0, Membership((1, 2, 3))), (1, Membership((1, 3)))]
+    world.core(1).log.commit = 1
+    world.breaks("R7")
+
+
+def test_r7_a_membership_that_ended_in_this_event_still_counts(world: World) -> None:
+    world.lead(1, 2)
+    world.append(1, 2)
+    world.append(2, 2)
+    world.core(1).conf = [(0, Membership((1, 2, 3))), (1, Membership((1, 3)))]
+    world.core(1).log.commit = 1
+    world.invariants.check()
+    assert world.invariants.certificates == 1
+
+
 def test_r8_an_older_term_committed_by_counting(world: World) -> None:
     world.replicate(1, 1, 2, 3)
     world.lead(1, 2)

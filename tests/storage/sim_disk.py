@@ -182,6 +182,13 @@ class SimDisk:
         self.names[new] = inode
         self.pending_names.append(("rename", old, new, inode))
 
+    def link(self, old: str, new: str) -> None:
+        self.call("link", new)
+        if new in self.names:
+            raise FileExistsError(errno.EEXIST, "the name is taken", new)
+        self.names[new] = self.names[old]
+        self.pending_names.append(("link", new, new, self.names[old]))
+
     def unlink(self, path: str) -> None:
         self.call("unlink", path)
         self.pending_names.append(("unlink", path, path, self.names.pop(path)))

@@ -116,50 +116,56 @@ def _yes(done: Op | None) -> bool | None:
     return done.value
 
 
-def older_tokens(lock: Lock) -> list[Anomaly]:
-    """Writes accepted although one with a larger token had been."""
+Claim = tuple[int, int, int]
+"""Where something with a token began and was acknowledged, and the token."""
+
+
+def _overtaken(claims: Sequence[Claim]) -> list[tuple[Claim, Claim]]:
+    """Each claim, in order of beginning, with a smaller token than one acknowledged before it began; and that one."""
     found = []
-    by_end = sorted(lock.accepted, key=lambda write: write[1])
+    by_end = sorted(claims, key=lambda claim: claim[1])
     at = 0
-    highest: tuple[int, int, int] | None = None
-    for start, end, token in lock.accepted:
-        while at < len(by_end) and by_end[at][1] < start:
+    highest: Claim | None = None
+    for claim in claims:
+        while at < len(by_end) and by_end[at][1] < claim[0]:
             if highest is None or by_end[at][2] > highest[2]:
                 highest = by_end[at]
             at += 1
-        if highest is not None and token < highest[2]:
-            text = (
-                f"the write{of(lock.key)} at {end} was accepted with token {token}, though one with token {highest[2]}"
-                f" had been accepted by {highest[1]}"
-            )
-            found.append(Anomaly(OLDER, text, [highest[1], start, end], lock.key))
+        if highest is not None and claim[2] < highest[2]:
+            found.append((claim, highest))
+    return found
+
+
+def older_tokens(lock: Lock) -> list[Anomaly]:
+    """Writes accepted although one with a larger token had been."""
+    found = []
+    for (start, end, token), (_, known, larger) in _overtaken(lock.accepted):
+        text = (
+            f"the write{of(lock.key)} at {end} was accepted with token {token}, though one with token {larger}"
+            f" had been accepted by {known}"
+        )
+        found.append(Anomaly(OLDER, text, [known, start, end], lock.key))
     return found
 
 
 def falling_tokens(lock: Lock) -> list[Anomaly]:
     """Acquisitions that did not get a larger token than one acknowledged before they began, or got another's."""
+    claims = [(holder.start.index, end.index, holder.token) for holder, end in lock.told()]
     found = []
-    told = lock.told()
-    by_end = sorted(told, key=lambda entry: entry[1].index)
-    owners: dict[int, Op] = {}
-    at = 0
-    highest: tuple[Holder, Op] | None = None
-    for holder, end in told:
-        while at < len(by_end) and by_end[at][1].index < holder.start.index:
-            if highest is None or by_end[at][0].token > highest[0].token:
-                highest = by_end[at]
-            at += 1
-        other = owners.setdefault(holder.token, end)
-        if other is not end:
-            text = f"the acquisitions{of(lock.key)} at {other.index} and {end.index} got the same token {holder.token}"
-            found.append(Anomaly(TOKENS, text, sorted([other.index, end.index]), lock.key))
-        elif highest is not None and holder.token < highest[0].token:
+    owners: dict[int, int] = {}
+    shared: list[int] = []
+    for _, end, token in claims:
+        other = owners.setdefault(token, end)
+        if other != end:
+            shared.append(end)
+            text = f"the acquisitions{of(lock.key)} at {other} and {end} got the same token {token}"
+            found.append(Anomaly(TOKENS, text, sorted([other, end]), lock.key))
+    for (start, end, token), (_, known, larger) in _overtaken(claims):
+        if end not in shared:
             text = (
-                f"the acquisition{of(lock.key)} at {end.index} got token {holder.token}, though {highest[0].token} had"
-                f" been given by {highest[1].index}"
+                f"the acquisition{of(lock.key)} at {end} got token {token}, though {larger} had been given by {known}"
             )
-            ops = [highest[1].index, holder.start.index, end.index]
-            found.append(Anomaly(TOKENS, text, ops, lock.key))
+            found.append(Anomaly(TOKENS, text, [known, start, end], lock.key))
     return found
 
 

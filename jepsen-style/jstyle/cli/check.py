@@ -122,13 +122,22 @@ def show(console: Console, name: str, ops: list[Op], verdicts: list[Verdict]) ->
 @click.option("--jobs", "-j", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
 @click.option("--second-opinion", is_flag=True, help="Run the independent engine too; disagreement is an error.")
 @click.option("--independent/--plain", default=None, help="Whether values are [key value] pairs; left out: find out.")
+@click.option("--bound-ms", type=click.FloatRange(min=0), help="expiry, lock: how far clocks may be apart.")
+@click.option("--total", type=int, help="bank: the sum of all balances; left out: that of the first read.")
+@click.option("--accounts", metavar="NAME,..", help="bank: the accounts; left out: those of the first read.")
+@click.option("--negative-balances", is_flag=True, default=None, help="bank: accounts may be overdrawn.")
+@click.option("--fifo", is_flag=True, default=None, help="queue: elements come out in the order of their addition.")
+@click.option("--drain-takes", is_flag=True, default=None, help="queue: a drain removes what it shows.")
+@click.option("--gaps", is_flag=True, default=None, help="order: deliveries may be missed, as in a channel.")
+@click.option("--initial", type=int, help="counter: the value before all additions.")
 @click.option("--convert", type=click.Path(path_type=Path), help="Write the history to this .jsonl .edn .json .calls.")
 @click.option("--json", "as_json_", is_flag=True, help="Print the verdicts as one JSON map.")
 @click.option("--list", "list_", is_flag=True, is_eager=True, expose_value=False, help="List the workloads.",
               callback=lambda ctx, _, value: _list_workloads(ctx, value))  # fmt: skip
 def command(
     file: Path, workload: str | None, models: tuple[str, ...], budget: float, steps: int | None, jobs: int,
-    second_opinion: bool, independent: bool | None, convert: Path | None, as_json_: bool,
+    second_opinion: bool, independent: bool | None, convert: Path | None, as_json_: bool, accounts: str | None,
+    **of_one_checker: float | bool | None,
 ) -> None:  # fmt: skip
     """Judge the history in FILE (.jsonl, .edn, .json, call/return list or Jepsen log).
 
@@ -151,6 +160,9 @@ def command(
     }
     if steps is not None:
         options["budget_steps"] = steps
+    options |= {name: value for name, value in of_one_checker.items() if value is not None}
+    if accounts is not None:
+        options["accounts"] = [name for name in accounts.split(",") if name]
     verdicts = judge(workload, recorded.ops, options, second_opinion=second_opinion)
     valid = worst([verdict.valid for verdict in verdicts])
     if as_json_:

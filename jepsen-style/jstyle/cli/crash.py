@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Final
 
 import click
@@ -32,6 +34,7 @@ _WIDTH: Final = 120
 @click.option("--position", type=int, help="With --variant: the place in the trace, as a failure names it.")
 @click.option("--variant", help="Only this state, fault (eio-sync:12) or damage (damage:...).")
 @click.option("--strace/--no-strace", default=True, show_default=True, help="Compare the recorder with the kernel.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
 def command(
     names: tuple[str, ...],
@@ -40,6 +43,7 @@ def command(
     position: int | None,
     variant: str | None,
     strace: bool,
+    jobs: int,
     as_json: bool,
 ) -> None:
     """Judge what production recovery makes of every disk that a crash could leave."""
@@ -51,7 +55,7 @@ def command(
         if len(scripts) != 1 or position is None:
             raise click.UsageError("--variant needs one --trace and a --position, as printed with the failure")
         sys.exit(_repeat(scripts[0], position, variant))
-    tallies = [_examine(script, cap, subsets) for script in scripts]
+    tallies = _examine_all([script.name for script in scripts], cap, subsets, jobs)
     missing = strace_missing() if strace else ""
     escapes = {script.name: compare(script) for script in scripts} if strace and not missing else {}
     if as_json:
@@ -64,7 +68,17 @@ def command(
     sys.exit(1 if wrong else 2 if missing else 0)
 
 
-def _examine(script: Script, cap: int, subsets: int) -> Tally:
+def _examine_all(names: list[str], cap: int, subsets: int, jobs: int) -> list[Tally]:
+    """In the order of the names."""
+    work = partial(_examine, cap=cap, subsets=subsets)
+    if jobs == 1:
+        return list(map(work, names))
+    with ProcessPoolExecutor(jobs) as pool:
+        return list(pool.map(work, names))
+
+
+def _examine(name: str, cap: int, subsets: int) -> Tally:
+    script = script_named(name)
     tally = enumerate_states(script, states_max=cap, subsets=subsets)
     try_faults(script, tally)
     try_damages(script, tally)

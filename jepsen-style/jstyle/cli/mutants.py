@@ -25,10 +25,11 @@ _WIDTH: Final = 150
 @click.option("--quick", "is_quick", is_flag=True, help="The direct ones and six of the others, which change daily.")
 @click.option("--rotation", type=int, help="With --quick: which six; the day of the year unless told.")
 @click.option("--twins/--no-twins", default=True, show_default=True, help="Run the program as it is on the same seeds.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
 @click.option("--list", "only_list", is_flag=True, help="Show the catalogue and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
 def command(
-    ids: tuple[str, ...], is_quick: bool, rotation: int | None, twins: bool, only_list: bool, as_json: bool
+    ids: tuple[str, ...], is_quick: bool, rotation: int | None, twins: bool, jobs: int, only_list: bool, as_json: bool
 ) -> None:
     """Prove that the harness can fail: every planted bug must be killed by its named check within its budget."""
     console = Console(highlight=False)
@@ -49,7 +50,7 @@ def command(
             f"{report.mutant.id}: {report.verdict} {' '.join(report.checks)}, {report.cpu_s:.1f} CPU s", err=True
         )
 
-    killed, checked = run(chosen, twins=twins, heard=heard)
+    killed, checked = run(chosen, twins=twins, heard=heard, jobs=jobs)
     if as_json:
         click.echo(
             json.dumps({"mutants": [_plain(r) for r in killed], "twins": [_plain(r) for r in checked]}, indent=1)

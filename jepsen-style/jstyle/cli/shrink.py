@@ -12,7 +12,7 @@ import click
 
 from jstyle.sim import artifact
 from jstyle.sim.judge import judge_with
-from jstyle.sim.runner import Result, run, run_and_keep
+from jstyle.sim.runner import SAFETY, Result, run, run_and_keep
 from jstyle.sim.schedule import Plan, PlanError
 from jstyle.sim.shrink import RUNS_MAX, SECONDS_MAX, Shrinker
 
@@ -37,8 +37,11 @@ def command(file: Path, runs: int, seconds: float) -> None:
     # History checkers cost time; they run only where they are what failed.
     judge = judge_with(plan, 10.0) if first.invariant == "K1" and "/" in first.text.split(":", 1)[0] else None
 
+    # What fails while faults strike is looked for only so long.
+    only_safety = judge is None and first.phase == SAFETY
+
     def again(candidate: Plan) -> Result:
-        return run(candidate, judge)
+        return run(candidate, judge, only_safety=only_safety)
 
     found = Shrinker(plan, first, again, runs, seconds).shrink()
     result, current = run_and_keep(found.plan, judge)

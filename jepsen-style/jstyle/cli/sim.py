@@ -36,13 +36,24 @@ _WIDTH: Final = 140
 @click.option("--faults", metavar="CLASS,..", help=f"Exactly these classes ('' none) of {', '.join(CLASSES)}.")
 @click.option("--workload", metavar="NAME,..", help=f"Only these of {', '.join(sorted(WORKLOADS))}.")
 @click.option("--checkers/--no-checkers", default=True, show_default=True, help="Check the clients' histories.")
-@click.option("--store/--no-store", default=True, show_default=True, help="Keep failures below jepsen-style/store.")
+@click.option(
+    "--store/--no-store", default=True, show_default=True,
+    help="Keep failures, and a line about each run, below jepsen-style/store.",
+)  # fmt: skip
+@click.option(
+    "--unknown",
+    "unknown_percent",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    help="Percent of runs that may stay unknown, as one does whose few operations could show nothing.",
+)
 @click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
 @click.option("--digests", is_flag=True, help="Print each seed's digest, for comparing processes.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON.")
 def command(
     seed: int | None, seeds: str | None, time_s: int, shape: str | None, faults: str | None, workload: str | None,
-    checkers: bool, store: bool, jobs: int, digests: bool, as_json: bool,
+    checkers: bool, store: bool, unknown_percent: int, jobs: int, digests: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run simulated clusters under faults and hold them to their promises."""
     draw = Draw(
@@ -55,6 +66,8 @@ def command(
     began_s = time.monotonic()
     for result, repeat in task.all(_range(seed, seeds), jobs):
         summary.add(result, repeat)
+        if store:
+            artifact.note(base, result, repeat)
         if digests:
             click.echo(f"{result.seed} {result.event} {result.digest} {result.invariant}")
         elif result.invariant:
@@ -65,7 +78,9 @@ def command(
     elif not digests:
         console = Console(highlight=False)
         summary.show(console if console.is_terminal else Console(highlight=False, width=_WIDTH))
-    sys.exit(summary.exit_code())
+        if store:
+            click.echo(f"each run: {base / artifact.RESULTS_NAME}")
+    sys.exit(summary.exit_code(unknown_percent))
 
 
 class Task:
@@ -88,18 +103,11 @@ class Task:
         """Run one seed; a failure is stored."""
         plan = draw_plan(seed, self.draw)
         result, current = run_and_keep(plan, judge_with(plan, BUDGET_S) if self.checkers else None)
-        repeat = f"jstyle sim --seed {seed}{self._given()}"
+        repeat = self.draw.command(seed)
         if result.invariant and self.directory is not None:
             path = artifact.write(self.directory / str(seed), plan, result, _histories(current))
             repeat = f"jstyle replay {path}"
         return result, repeat
-
-    def _given(self) -> str:
-        draw = self.draw
-        out = f" --time {draw.safety_ms // 1000}"
-        out += f" --shape {draw.shape}" if draw.shape else ""
-        out += f" --faults {','.join(draw.classes) or repr('')}" if draw.classes is not None else ""
-        return out + (f" --workload {','.join(draw.workloads)}" if draw.workloads else "")
 
 
 def _histories(current: Run | None) -> dict[str, list]:  # type: ignore[type-arg]

@@ -26,6 +26,7 @@ from jstyle.crash.trace import (
     ALLOCATE,
     CREATE,
     DATASYNC,
+    LINK,
     MARK,
     RENAME,
     SYNC,
@@ -38,7 +39,7 @@ from jstyle.crash.trace import (
 
 SYNCS: Final = (SYNC, DATASYNC, SYNC_DIR)
 SPACE: Final = (WRITE, ALLOCATE, CREATE)
-OTHERS: Final = (WRITE, ALLOCATE, CREATE, TRUNCATE, RENAME, UNLINK)
+OTHERS: Final = (WRITE, ALLOCATE, CREATE, TRUNCATE, RENAME, LINK, UNLINK)
 # Class of fault to (calls it hits, errno).
 FAULTS: Final = {
     "eio-sync": (SYNCS, errno.EIO),

@@ -27,6 +27,7 @@ from jstyle.crash.trace import (
     ALLOCATE,
     CREATE,
     DATASYNC,
+    LINK,
     MARK,
     MKDIR,
     RENAME,
@@ -83,6 +84,9 @@ class RealStage:
 
     def rename(self, old: str, new: str) -> None:
         self._disk.rename(old, new)
+
+    def link(self, old: str, new: str) -> None:
+        self._disk.link(old, new)
 
     def unlink(self, path: str) -> None:
         self._disk.unlink(path)
@@ -141,7 +145,7 @@ def call_line(event: Event, name: str) -> str:
         return f"{event.kind} {path} {event.size}@{event.offset}"
     if event.kind == TRUNCATE:
         return f"{event.kind} {path} {event.size}"
-    if event.kind == RENAME:
+    if event.kind in (RENAME, LINK):
         return f"{event.kind} {short(event.old, PARENT)} {path}"
     return f"{event.kind} {path}"
 
@@ -229,6 +233,9 @@ def _translate(call: str, arguments: str, result: int, parent: str, existing: se
         existing.discard(texts[0])
         existing.add(texts[1])
         yield f"{RENAME} {texts[0]} {texts[1]}"
+    elif call == "link":
+        existing.add(texts[1])
+        yield f"{LINK} {texts[0]} {texts[1]}"
     elif call == "unlink":
         existing.discard(texts[0])
         yield f"{UNLINK} {texts[0]}"

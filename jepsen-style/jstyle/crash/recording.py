@@ -15,6 +15,7 @@ from jstyle.crash.trace import (
     ALLOCATE,
     CREATE,
     DATASYNC,
+    LINK,
     MARK,
     MKDIR,
     RENAME,
@@ -175,6 +176,14 @@ class RecordingDisk:
         del self.names[old]
         self.names[new] = inode
         self.note(Event(RENAME, new, inode, old=old))
+
+    def link(self, old: str, new: str) -> None:
+        inode = self._inode_of(old)
+        if new in self.names:
+            raise FileExistsError(errno.EEXIST, "file exists", new)
+        self.admit(LINK)
+        self.names[new] = inode
+        self.note(Event(LINK, new, inode, old=old))
 
     def unlink(self, path: str) -> None:
         inode = self._inode_of(path)

@@ -17,6 +17,7 @@ ALLOCATE: Final = "fallocate"
 CREATE: Final = "create"
 MKDIR: Final = "mkdir"
 RENAME: Final = "rename"
+LINK: Final = "link"
 UNLINK: Final = "unlink"
 # Syncs. A failed one leaves its file's pending data in the page cache, marked clean, for no later sync to write.
 SYNC: Final = "fsync"
@@ -27,7 +28,7 @@ SYNC_FAILED: Final = "sync_failed"
 MARK: Final = "mark"
 
 DATA_OPS: Final = (WRITE, TRUNCATE, ALLOCATE)
-NAME_OPS: Final = (CREATE, MKDIR, RENAME, UNLINK)
+NAME_OPS: Final = (CREATE, MKDIR, RENAME, LINK, UNLINK)
 
 
 class Image:
@@ -43,7 +44,8 @@ class Image:
 class Event:
     """One call or mark. ``inode`` numbers a file for life; ``offset``/``size``/``data`` are bytes.
 
-    ``path`` is the name acted on (for RENAME the new one, ``old`` the former); a mark has ``label`` and ``value``.
+    ``path`` is the name acted on (for RENAME and LINK the new one, ``old`` the other); a mark has ``label`` and
+    ``value``.
     """
 
     __slots__ = ("data", "inode", "kind", "label", "offset", "old", "path", "size", "value")

@@ -51,12 +51,5 @@ class SimProbe:
         return []
 
     def _repeat(self, seed: int) -> str:
-        if self.always:
-            # The command line of the simulator cannot force sites; the mutant's own line repeats the run.
-            return ""
-        draw = self.draw
-        words = [f"jstyle sim --seed {seed} --time {draw.safety_ms // 1000}"]
-        words += [f"--shape {draw.shape}"] if draw.shape else []
-        words += [f"--faults {','.join(draw.classes) or repr('')}"] if draw.classes is not None else []
-        words += [f"--workload {','.join(draw.workloads)}"] if draw.workloads else []
-        return " ".join(words)
+        # The command line cannot force sites; there the mutant's own line repeats the run.
+        return "" if self.always else self.draw.command(seed)

@@ -57,4 +57,7 @@ class CrashProbe:
             if "damages" in self.parts:
                 try_damages(script, tally)
             found += tally.failures
+            if found:
+                # One trace is proof enough, and what is broken takes longest to judge.
+                break
         return [Sighting(failure.check, failure.text, failure.repeat()) for failure in found]

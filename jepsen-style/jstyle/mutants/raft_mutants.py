@@ -17,7 +17,7 @@ from raft.lease import promised
 from raft.messages import Append, Message
 from raft.node import Node
 from raft.ready import Ready
-from raft.types import Entry, Role
+from raft.types import ConfChange, Entry, Role
 
 Patch = AbstractContextManager[None]
 Commit = Callable[[Node], None]
@@ -150,6 +150,42 @@ def reads_before_noop() -> Patch:
         return too_low
 
     return replaced(leader, "add_read", make)
+
+
+def counts_the_removed() -> Patch:
+    """M30: acknowledgements are counted, whoever sent them, also a node that is on its way out."""
+
+    def make(_: object) -> Commit:
+        def by_number(r: Node) -> None:
+            values = sorted([pr.match for pr in r.peer_list if not pr.is_learner or pr.leaving_index], reverse=True)
+            if r.self_incoming:
+                values = sorted([*values, r.log.stable], reverse=True)
+            quorum = len(r.membership.voters) // 2 + 1
+            index = values[quorum - 1] if len(values) >= quorum else 0
+            if index > r.log.commit and index >= r.noop_index:
+                leader._commit(r, index)  # noqa: SLF001 - the replaced function's own callee
+
+        return by_number
+
+    return replaced(leader, "maybe_commit", make)
+
+
+def two_changes() -> Patch:
+    """M31: a membership that is not committed yet does not keep the next one from being proposed."""
+
+    def make(propose_conf: Callable[[Node, ConfChange], int]) -> Callable[[Node, ConfChange], int]:
+        def hasty(r: Node, change: ConfChange) -> int:
+            at = r.conf_index
+            r.conf_index = hidden = min(at, r.log.commit)
+            try:
+                return propose_conf(r, change)
+            finally:
+                if r.conf_index == hidden:
+                    r.conf_index = at
+
+        return hasty
+
+    return replaced(leader, "propose_conf", make)
 
 
 def no_pre_vote() -> Patch:

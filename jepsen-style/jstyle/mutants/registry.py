@@ -79,6 +79,8 @@ _SIM_SLOW: Final = SimProbe("3", ("kill", "transfer", "slow", "frames"), ("regis
 _SIM_EXPIRY: Final = SimProbe("3", ("skew", "clock"), ("expiry",), 15_000)
 _SIM_MULTI: Final = SimProbe("3", ("transfer",), ("bank",), 10_000)
 
+_SIM_MEMBERS: Final = SimProbe("5", ("membership", "slow", "partition", "frames", "pause"), ("append",), 25_000)
+
 # The core asserts some promises itself and stops the node rather than break them; that is how those bugs show.
 _ASSERTED: Final = "CRASH:AssertionError"
 
@@ -113,6 +115,9 @@ MUTANTS: Final[Sequence[Mutant]] = (
            _SIM_MIXED, 50),
     Mutant("M29", "forwarded command applied twice on leader change", "sim", ("D3", "P3"), _e.forwarded_again,
            _SIM_FORWARD, 100),
+    Mutant("M30", "a node that is being removed still counts for commits", "sim", ("R7", "R4", "R5"),
+           _r.counts_the_removed, _SIM_MEMBERS, 100),
+    Mutant("M31", "two membership changes in flight", "sim", ("R9",), _r.two_changes, _SIM_MEMBERS, 100),
     Mutant("M32", "replica expires keys by its own clock", "sim", ("R5",), _e.expires_by_own_clock, _SIM_EXPIRY, 20),
     Mutant("M33", "MULTI not atomic across a yield point", "sim", ("P3", "K1"), _e.transaction_yields, _SIM_MULTI, 20),
     Mutant("M34", "definite error after the entry was appended", "sim", ("P3", "K1"), _e.definite_although_logged,
@@ -151,7 +156,6 @@ _CHECKPOINTS: Final = "waits for checkpoints: the log is the only durable state,
 _LEASE: Final = "waits for lease mode's invariants L1-L4 in the simulator"
 _WITNESS: Final = "waits for the witness"
 _SLOTS: Final = "waits for sharded groups and slot handoff"
-_MEMBERS: Final = "waits for membership changes as nemesis actions with invariant R9"
 
 WAITING: Final[Sequence[Waiting]] = (
     Waiting("M11", "serve reads after lease expiry", _LEASE),
@@ -168,8 +172,6 @@ WAITING: Final[Sequence[Waiting]] = (
     Waiting("M24", "snapshot renamed before its data is fsynced", _CHECKPOINTS),
     Waiting("M26", "log cut before the snapshot is durable", _CHECKPOINTS),
     Waiting("M27", "snapshot taken without request-id table", _CHECKPOINTS),
-    Waiting("M30", "removed node still counted in / still votes", _MEMBERS),
-    Waiting("M31", "two config changes in flight", _MEMBERS),
 )
 
 

@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from durakv.native import INTERPRETED_VARIABLE
@@ -72,25 +73,31 @@ def twin(mutant: Mutant, seeds: int) -> Report:
 
 
 def run(
-    mutants: Sequence[Mutant], *, twins: bool, heard: Callable[[Report], None]
+    mutants: Sequence[Mutant], *, twins: bool, heard: Callable[[Report], None], jobs: int = 1
 ) -> tuple[list[Report], list[Report]]:
-    """All reports: of the mutants, and of one twin per probe over the most seeds that a mutant of it took."""
-    killed = []
-    for mutant in mutants:
-        report = kill(mutant)
-        heard(report)
-        killed.append(report)
-    needed: dict[str, Report] = {}
-    for report in killed:
-        name = report.mutant.probe.name
-        if name not in needed or needed[name].seeds < report.seeds:
-            needed[name] = report
-    checked = []
-    for report in needed.values() if twins else ():
-        found = twin(report.mutant, max(report.seeds, 1))
-        heard(found)
-        checked.append(found)
+    """All reports: of the mutants, and of one twin per probe over the most seeds that a mutant of it took.
+
+    ``heard`` is told of each in their order; ``jobs`` worker processes are busy at a time.
+    """
+    # Threads only wait for their workers.
+    with ThreadPoolExecutor(jobs) as pool:
+        killed = _heard(pool.map(kill, mutants), heard)
+        needed: dict[str, Report] = {}
+        for report in killed:
+            name = report.mutant.probe.name
+            if name not in needed or needed[name].seeds < report.seeds:
+                needed[name] = report
+        wanted = list(needed.values()) if twins else []
+        checked = _heard(pool.map(lambda report: twin(report.mutant, max(report.seeds, 1)), wanted), heard)
     return killed, checked
+
+
+def _heard(reports: Iterable[Report], heard: Callable[[Report], None]) -> list[Report]:
+    found = []
+    for report in reports:
+        heard(report)
+        found.append(report)
+    return found
 
 
 def _report(mutant: Mutant, verdict: str, checks: list[str], line: dict[str, object]) -> Report:

@@ -19,6 +19,7 @@ from jstyle.history.op import HistoryError, Op, calls, is_client
 from jstyle.report import gather_sim, windows
 from jstyle.report.markup import words
 from jstyle.report.model import Judged, Report, Run, Sample
+from jstyle.sim import artifact
 
 SEED: Final = "seed.json"
 _HISTORIES: Final = ("history.jsonl", "history.edn", "history.json")
@@ -43,11 +44,25 @@ class Wanted:
 def gather(paths: Sequence[Path], wanted: Wanted) -> Report:
     """The report on all paths; of several runs the worst one is shown in full. Raises NothingToShow."""
     runs = [run for path in paths for run in _runs_below(path)]
-    if not runs:
+    listed = _listed(paths)
+    if not runs and not listed:
         raise NothingToShow(f"{', '.join(map(str, paths))}: no history, no store directory and no seed.json below")
-    if len(runs) == 1:
+    if len(runs) == 1 and not listed:
         return _whole(runs[0], wanted)
     briefs = [_brief(path, wanted) for path in runs[:_RUNS_MAX]]
+    report = _worst(runs, briefs, wanted) if briefs else Report(f"{len(listed)} runs")
+    names = {run.name for run in briefs}
+    # A line about a run that has a directory says nothing more than the directory does.
+    report.runs = briefs + [run for run in listed if run.name not in names]
+    if briefs:
+        report.title = f"{len(report.runs)} runs; shown in full: {report.title}"
+    if len(runs) > _RUNS_MAX:
+        report.missing.append(f"{len(runs) - _RUNS_MAX} runs beyond the first {_RUNS_MAX} are left out")
+    return report
+
+
+def _worst(runs: Sequence[Path], briefs: Sequence[Run], wanted: Wanted) -> Report:
+    """The report on the worst of several runs."""
     rank = {FALSE: 0, UNKNOWN: 1, TRUE: 2}
     shown = min(range(len(briefs)), key=lambda at: (rank[briefs[at].valid], at))
     report = _whole(runs[shown], wanted)
@@ -55,17 +70,26 @@ def gather(paths: Sequence[Path], wanted: Wanted) -> Report:
     if len(report.judged) == 1 and not full.ops:
         full.ops = {report.judged[0].workload or "?": outcomes(report.judged[0].ops)}
     report.facts.insert(0, ("shown in full", report.title))
-    report.title = f"{len(briefs)} runs; shown in full: {full.name}"
-    report.runs = briefs
-    if len(runs) > _RUNS_MAX:
-        report.missing.append(f"{len(runs) - _RUNS_MAX} runs beyond the first {_RUNS_MAX} are left out")
+    report.title = full.name
     return report
+
+
+def _listed(paths: Sequence[Path]) -> list[Run]:
+    """The runs of the campaigns' lists at or below the paths. Raises NothingToShow for one that cannot be read."""
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(path.rglob(artifact.RESULTS_NAME)) if path.is_dir() else []
+        found += [path] if path.name == artifact.RESULTS_NAME and path.is_file() else []
+    try:
+        return [run for path in found for run in gather_sim.listed(path)]
+    except (OSError, ValueError) as error:
+        raise NothingToShow(f"a list of runs cannot be read: {error}") from error
 
 
 def _runs_below(path: Path) -> list[Path]:
     """The path itself when it is a run, else every run below it, in order of names."""
     if not path.is_dir():
-        return [path] if path.exists() else []
+        return [path] if path.exists() and path.name != artifact.RESULTS_NAME else []
     if _is_run(path):
         return [path]
     found = {entry.parent for name in (SEED, "test.json", *_HISTORIES) for entry in path.rglob(name)}

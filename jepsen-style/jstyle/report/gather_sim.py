@@ -45,24 +45,39 @@ def brief(path: Path) -> Run:
     """A stored run for the list of runs; unknown when its file cannot be read."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        result = data.get("result") or {}
-        valid = str(result.get("valid", UNKNOWN))
-        run = Run(f"seed {data['seed']}", valid if valid in (TRUE, FALSE) else UNKNOWN)
-        run.broke, run.text = str(result.get("invariant", "")), str(result.get("text", ""))
-        run.repeat = f"jstyle replay {path}"
-        for name, count in (result.get("ops") or {}).items():
-            workload, _, outcome = str(name).split(" ")
-            if workload in WORKLOADS:
-                counts = run.ops.setdefault(workload, {})
-                counts[outcome] = counts.get(outcome, 0) + int(count)
-        for name, count in (result.get("injected") or {}).items():
-            group = str(name).split("/")[0]
-            # What a disk did because of another fault is no class of its own.
-            if group != _MEDIUM:
-                run.faults[group] = run.faults.get(group, 0) + int(count)
-        run.faults.update(dict.fromkeys([name for name in data.get("classes") or [] if name in STANDING], 1))
+        result = {"classes": data.get("classes"), **(data.get("result") or {}), "seed": data["seed"]}
+        return _brief(result, f"jstyle replay {path}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Run(str(path), UNKNOWN, text=f"cannot be read: {error!r}")
+
+
+def listed(path: Path) -> list[Run]:
+    """The runs of a campaign's results.jsonl, of which only those that failed have a directory."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            data = json.loads(line)
+            found.append(_brief(data, str(data["repeat"])))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            found.append(Run(f"{path}:{number}", UNKNOWN, text=f"cannot be read: {error!r}"))
+    return found
+
+
+def _brief(result: Mapping[str, Any], repeat: str) -> Run:
+    valid = str(result.get("valid", UNKNOWN))
+    run = Run(f"seed {result['seed']}", valid if valid in (TRUE, FALSE) else UNKNOWN, repeat=repeat)
+    run.broke, run.text = str(result.get("invariant", "")), str(result.get("text", ""))
+    for name, count in (result.get("ops") or {}).items():
+        workload, _, outcome = str(name).split(" ")
+        if workload in WORKLOADS:
+            counts = run.ops.setdefault(workload, {})
+            counts[outcome] = counts.get(outcome, 0) + int(count)
+    for name, count in (result.get("injected") or {}).items():
+        group = str(name).split("/")[0]
+        # What a disk did because of another fault is no class of its own.
+        if group != _MEDIUM:
+            run.faults[group] = run.faults.get(group, 0) + int(count)
+    run.faults.update(dict.fromkeys([name for name in result.get("classes") or [] if name in STANDING], 1))
     return run
 
 

@@ -18,6 +18,7 @@ from jstyle.sim.schedule import Plan, PlanError, plan_json, plan_of
 
 SEED_NAME: Final = "seed.json"
 HISTORY_NAME: Final = "history.jsonl"
+RESULTS_NAME: Final = "results.jsonl"
 
 
 def store_directory() -> Path:
@@ -63,6 +64,13 @@ def write(directory: Path, plan: Plan, result: Result, histories: dict[str, list
         lines = "".join(json.dumps(op_json(op)) + "\n" for op in ops)
         (directory / HISTORY_NAME.replace(".", f"-{name}.")).write_text(lines)
     return path
+
+
+def note(directory: Path, result: Result, repeat: str) -> None:
+    """Add a line about a run to the campaign's results.jsonl: what came of it and what it tried, passed or failed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / RESULTS_NAME).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**asdict(result), "repeat": repeat}) + "\n")
 
 
 def read(path: Path) -> tuple[Plan, dict[str, Any]]:

@@ -16,7 +16,7 @@ import hiredis
 from durakv.world.ports import Stream
 from jstyle.history.op import FAIL, INFO, INVOKE, OK, Op, Value
 from jstyle.sim.cluster import Cluster
-from jstyle.sim.outcomes import CLOSED, TIMEOUT, ErrorText, of_silence
+from jstyle.sim.outcomes import CLOSED, SILENT, TIMEOUT, ErrorText, of_silence
 from jstyle.sim.shadow import Shadow
 from jstyle.sim.streams import stream
 from jstyle.sim.timeline import MS, START_NS
@@ -90,6 +90,8 @@ class Client:
         self.finals: list[Action] = []
         self.stopped = False
         self.ok = 0
+        # Operations that the group answered, also with an empty queue or a lock that is held; not with an error.
+        self.served = 0
         # When the operations that ran into their timeout began, in nanoseconds, and at which node.
         self.timeouts: list[tuple[int, int]] = []
         self._link: _Link | None = None
@@ -247,6 +249,10 @@ class Client:
         self.action = None
         value = done.value if done.type == OK else action.value
         self.history.add(self.label, self.process, done.type, action.f, value, action.key, None, done.error)
+        if done.type == OK or (
+            done.type == FAIL and not isinstance(done.error, ErrorText) and done.error not in SILENT
+        ):
+            self.served += 1
         if done.type == OK:
             self.ok += 1
             self.workload.saw(action, done.value)

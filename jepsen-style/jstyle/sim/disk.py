@@ -265,6 +265,17 @@ class SimDisk:
         self.names[new] = inode
         self._rename("rename", old, new, inode)
 
+    def link(self, old: str, new: str) -> None:
+        """See Disk."""
+        inode = self.names.get(old)
+        if inode is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", old)
+        if new in self.names or new in self.folders:
+            raise FileExistsError(errno.EEXIST, "file exists", new)
+        self.change("link", new)
+        self.names[new] = inode
+        self._rename("link", old, new, inode)
+
     def unlink(self, path: str) -> None:
         """See Disk."""
         self.change("unlink", path)

@@ -226,10 +226,15 @@ class Invariants:
         shadow.commit_to(watch.where, commit, term, core.term)
 
     def _certify(self, watch: Watch, app: App, commit: int, term: int) -> None:
-        """Some membership in force has a quorum whose media hold the entry now."""
+        """Some membership in force has a quorum whose media hold the entry now. In force at a leader is the newest of
+        its log, or was when this event began; a follower may have heard of a commit under any it knows.
+        """
         core = app.node.core
         holders = [w.machine.node_id for w in self.watches if w.holds(commit, term)]
         memberships = [membership for at, membership in core.conf if at <= core.log.last]
+        if core.role == Role.LEADER:
+            former = sum(at <= watch.last for at, _ in core.conf)
+            memberships = memberships[max(former - 1, 0) :]
         self.certificates += 1
         if not any(_is_quorum(membership, holders) for membership in memberships):
             raise Violation(

@@ -44,7 +44,7 @@ def judge_with(plan: Plan, budget_s: float = BUDGET_S) -> Callable[[str, list[Op
             options |= {"total": ACCOUNTS * BALANCE, "accounts": [str(n) for n in range(ACCOUNTS)]}
         if kind == "queue":
             options["fifo"] = True
-        if kind == "expiry":
+        if kind in {"expiry", "lock"}:
             options["bound_ms"] = clocks_apart_ms(plan)
         out = []
         for reference in registry.find(kind).checkers:

@@ -25,6 +25,7 @@ from raft.types import Membership
 ELECTION_TIMEOUTS_MAX: Final = 10
 TERM_GROWTH_MAX: Final = 3
 _SETTLE_MS: Final = 15_000
+_SETTLES_MAX: Final = 20
 _HEARING_MS: Final = 120_000
 _QUEUE_BYTES_MAX: Final = 1 << 20
 
@@ -83,15 +84,21 @@ class Liveness:
         return [machine.node_id for machine in self.core]
 
     def _members(self) -> list[int]:
-        """Everybody that the newest committed membership, or one that is about to replace it, counts."""
+        """Everybody that the newest committed membership counts, or one that may still replace it."""
         newest = max(self.shadow.memberships, default=0)
         found: dict[int, None] = {}
         if newest:
             found.update(dict.fromkeys(Membership.decode(self.shadow.memberships[newest]).members()))
         for machine in self.cluster.running():
-            if machine.app is not None and machine.app.node.core.conf_index > newest:
+            if machine.app is not None and self._may_come(machine.app, newest):
                 found.update(dict.fromkeys(machine.app.node.core.membership.members()))
         return sorted(found)
+
+    def _may_come(self, app: App, newest: int) -> bool:
+        """Whether a node's membership is newer than the committed one and no other entry was committed in its place."""
+        core, terms = app.node.core, self.shadow.terms
+        at = core.conf_index
+        return at > newest and (at >= len(terms) or core.log.term(at) == terms[at])
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -122,7 +129,7 @@ class Liveness:
     def _drop_removed(self) -> None:
         """A membership was committed or rolled back: whom it leaves out, the core need not serve any more."""
         in_force = [machine.app.node.core.conf_index for machine in self.cluster.running() if machine.app is not None]
-        in_force.append(len(self.shadow.memberships))
+        in_force += [len(self.shadow.memberships), min(self.shadow.commit, max(in_force, default=0))]
         if in_force == self._memberships:
             return
         self._memberships = in_force
@@ -196,18 +203,18 @@ class Liveness:
 
     def _await_service(self) -> None:
         """Every client is served again."""
-        before = [client.ok for client in self.clients]
+        before = [client.served for client in self.clients]
         began_ns = self.cluster.timeline.now_ns + SECOND
         limit_ms = _SETTLE_MS + 2 * max(client.plan.timeout_ms + 10 * client.plan.think_ms for client in self.clients)
 
         def served() -> bool:
             return all(
-                client.ok > ok or client.turn >= client.plan.ops_max
-                for client, ok in zip(self.clients, before, strict=True)
+                client.served > served or client.turn >= client.plan.ops_max
+                for client, served in zip(self.clients, before, strict=True)
             )
 
         if not self._wait(limit_ms, served):
-            names = [c.plan.name for c, ok in zip(self.clients, before, strict=True) if c.ok == ok]
+            names = [c.plan.name for c, count in zip(self.clients, before, strict=True) if c.served == count]
             raise Violation("P10", f"clients {names} get no answer from core {self.nodes()}: {self._picture()}")
         if "wan" in self.plan.classes:
             return
@@ -229,7 +236,7 @@ class Liveness:
         slowest_ms = max((client.plan.timeout_ms for client in self.clients), default=0)
         if not self._wait(slowest_ms + _SETTLE_MS, lambda: not any(client.busy for client in self.clients)):
             raise Violation("P10", "client operations stay open")
-        if not self._wait(_SETTLE_MS, self._level):
+        if not self._catches_up():
             raise Violation("P10", f"core {self.nodes()} does not catch up: {self._picture()}")
         expected = self.shadow.full_digest()
         for machine in self.core:
@@ -237,6 +244,17 @@ class Liveness:
                 raise Violation(
                     "R5", f"{machine.name} holds another state at index {self.shadow.commit} than the log gives"
                 )
+
+    def _catches_up(self) -> bool:
+        """A node that is far behind, one entry a message, may need long; but it must not stand still on the way."""
+        held = -1
+        for _ in range(_SETTLES_MAX):
+            if self._wait(_SETTLE_MS, self._level):
+                return True
+            before, held = held, sum(app.node.core.log.last + app.engine.applier.applied for app in self._apps())
+            if held == before:
+                return False
+        return False
 
     def _level(self) -> bool:
         return all(app.engine.applier.applied == self.shadow.commit and not app.engine.proposed for app in self._apps())

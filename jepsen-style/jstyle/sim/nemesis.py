@@ -40,6 +40,9 @@ class Nemesis:
         self.was_member: dict[int, None] = {}
         self.over = False
         self.frozen = False
+        # The core, once healed, and which start of a machine was asked to stop: that may take it until later.
+        self.healed: list[int] = []
+        self.stopped: dict[int, int] = {}
         self._kinds: dict[str, Callable[[Strike], Undo | None]] = {
             "add-node": self._add_node,
             "clock-rate": self._clock_rate,
@@ -87,8 +90,14 @@ class Nemesis:
         machine = watch.machine
         if _was_removed(machine):
             return
-        if machine.app is None and machine.starts and machine.node_id not in self.down and not self.frozen:
+        if machine.app is None and self._still_stopping(machine):
+            self.cluster.timeline.at(RESTART_MS * MS, lambda: self.start(machine))
+        elif machine.app is None and machine.starts and machine.node_id not in self.down and not self.frozen:
             self.cluster.timeline.at(RESTART_MS * MS, lambda: self._revive(machine))
+
+    def _still_stopping(self, machine: Machine) -> bool:
+        """Whether it belongs to the healed core and ended only now because it was asked to before."""
+        return machine.node_id in self.healed and self.stopped.get(machine.number) == machine.starts
 
     def _revive(self, machine: Machine) -> None:
         if machine.app is None and machine.node_id not in self.down and not self.frozen:
@@ -144,7 +153,9 @@ class Nemesis:
         return self._fell(self.machines(strike), Machine.crash)
 
     def _stop(self, strike: Strike) -> Undo | None:
-        return self._fell(self.machines(strike), Machine.stop)
+        machines = self.machines(strike)
+        self.stopped.update({machine.number: machine.starts for machine in machines})
+        return self._fell(machines, Machine.stop)
 
     def _power_cut(self, strike: Strike) -> Undo | None:
         policy = _policy(strike.params)
@@ -387,18 +398,22 @@ class Nemesis:
     def heal(self, core: list[int]) -> None:
         """Make the core whole and leave everything else as it is, for good."""
         self.over = self.frozen = True
+        self.healed = list(core)
         cluster = self.cluster
         members = [cluster.machine(node) for node in core]
         names = [machine.name for machine in members] + [plan.name for plan in self.plan.clients]
         for link in cluster.fabric.links():
-            # Slow and lossy paths heal everywhere; cut ones only inside the core.
+            # What is slow, lossy or clogged is so for a while only and ends everywhere; cuts end inside the core.
             link.slowness = 1
             link.loss = 0.0
             if link.interposer is not None:
                 link.interposer.enabled = False
             if link.source in names and link.target in names:
                 cluster.fabric.heal(link.source, link.target)
-                cluster.fabric.unclog(link.source, link.target)
+            cluster.fabric.unclog(link.source, link.target)
+        for machine in cluster.machines:
+            if machine.buggify is not None:
+                machine.buggify.calm = True
         self._whole_cuts([machine.name for machine in members])
         self._end_slow_streams()
         # Again for those that were being opened just then.
@@ -428,8 +443,7 @@ class Nemesis:
         for host in list(self.cluster.fabric.hosts.values()):
             for end in list(host.ends):
                 half_open = end.peer.closed and not end.peer.silent
-                unheard = end.peer.handler is None and not end.peer.closed and end.unacked_bytes > 0
-                if half_open or unheard or end._arrives_ns > late_ns or end.peer._arrives_ns > late_ns:  # noqa: SLF001 - read only
+                if half_open or end._arrives_ns > late_ns or end.peer._arrives_ns > late_ns:  # noqa: SLF001 - read only
                     for one in (end, end.peer):
                         one.end(ConnectionResetError("reset as the network heals"))
 

@@ -39,6 +39,7 @@ FORBIDDEN: Final = ("ERR internal error", "ERR Protocol error", "ERR unknown com
 TIMEOUT: Final = "timeout"
 CLOSED: Final = "connection closed"
 NOT_SENT: Final = "not connected"
+SILENT: Final = (TIMEOUT, CLOSED, NOT_SENT)
 
 
 class ErrorText(str):
@@ -62,5 +63,5 @@ def is_forbidden(text: str) -> bool:
     return text.startswith(FORBIDDEN)
 
 
-__all__ = ["CLOSED", "DEFINITE", "FAIL", "INFO", "NOT_SENT", "OK", "TIMEOUT", "ErrorText", "is_forbidden"]
+__all__ = ["CLOSED", "DEFINITE", "FAIL", "INFO", "NOT_SENT", "OK", "SILENT", "TIMEOUT", "ErrorText", "is_forbidden"]
 __all__ += ["of_error", "of_silence"]

@@ -25,12 +25,16 @@ from jstyle.sim.schedule import Plan
 from jstyle.sim.shadow import Shadow
 from jstyle.sim.timeline import MS, START_NS, Trace
 from jstyle.sim.violation import Violation
-from jstyle.sim.workloads.action import Action, Command, Done, Simple, okay
+from jstyle.sim.workloads.action import Action, Command, Once
 from jstyle.sim.workloads.catalogue import WORKLOADS
 
 _BOOT_MS: Final = 60_000
 _FINAL_MS: Final = 30_000
 HARNESS: Final = "HARNESS"
+# Where in a run something happened.
+BOOT: Final = "boot"
+SAFETY: Final = "safety"
+LIVENESS: Final = "liveness"
 
 # The checkers of a run: (workload, its history) -> verdicts.
 Judge = Callable[[str, list[Op]], list[Verdict]]
@@ -45,6 +49,8 @@ class Result:
     invariant: str = ""
     text: str = ""
     event: int = 0
+    # How far it came: BOOT, SAFETY (while faults struck) or LIVENESS (everything after).
+    phase: str = BOOT
     digest: str = ""
     sim_ms: int = 0
     cpu_s: float = 0.0
@@ -54,7 +60,11 @@ class Result:
     digests_compared: int = 0
     recoveries: int = 0
     leader_ms: int = -1
+    # Classes of faults that the plan allowed, and "class/kind" -> how often one struck.
+    classes: list[str] = field(default_factory=list)
     injected: dict[str, int] = field(default_factory=dict)
+    # BUGGIFY site -> how often it fired; 0: asked in this run and never did.
+    sites: dict[str, int] = field(default_factory=dict)
     # "workload f outcome" -> how many.
     ops: dict[str, int] = field(default_factory=dict)
     # checker -> verdict.
@@ -64,52 +74,25 @@ class Result:
 
 
 class Stopped(Exception):
-    """The run reached the event it was to stop at."""
+    """The run reached the event or the end of the phase at which it was to stop; the text says which."""
 
 
-class _Setup(Simple):
-    """One command before the work begins."""
-
-    f = "setup"
-
-    def __init__(self, argv: Command) -> None:
-        super().__init__(None, None)
-        self.argv = argv
-
-    def command(self) -> Command:
-        """See Simple."""
-        return self.argv
-
-    def done(self, reply: object) -> Done:
-        """See Simple."""
-        return okay(None)
-
-
-class _FinalRead(Simple):
+class _FinalRead(Once):
     """A read whose answer the shadow knows (K2)."""
 
-    f = "final"
-    effect = False
-
     def __init__(self, argv: Command, shadow: Shadow, *, ordered: bool) -> None:
-        super().__init__(argv[1].decode(), None)
-        self.argv = argv
+        super().__init__("final", argv, self._compare, key=argv[1].decode(), effect=False)
         self.shadow = shadow
         self.expected: object = None
         self.ordered = ordered
 
-    def command(self) -> Command:
-        """See Simple."""
-        return self.argv
-
-    def done(self, reply: object) -> Done:
-        """See Simple. A request whose client gave up long ago may still arrive while this one is on its way."""
+    def _compare(self, reply: object) -> None:
+        """A request whose client gave up long ago may still arrive while this one is on its way."""
         expected = [self.expected, self.shadow.read(self.argv)]
         if not self.ordered and isinstance(reply, list):
             reply, expected = sorted(reply), [sorted(one) if isinstance(one, list) else one for one in expected]
         if reply not in expected:
             raise Violation("K2", f"the final {self.argv!r} answers {reply!r}, the log gives {self.expected!r}")
-        return okay(None)
 
     def first(self) -> list[Command]:
         """See Action."""
@@ -127,9 +110,13 @@ _READS: Final[dict[bytes, tuple[bytes, list[bytes]]]] = {
 class Run:
     """A run in progress; ``history``, ``cluster`` and ``shadow`` may be looked at afterwards."""
 
-    def __init__(self, plan: Plan, trace: Trace | None = None, until_event: int = 0) -> None:
+    def __init__(
+        self, plan: Plan, trace: Trace | None = None, until_event: int = 0, *, only_safety: bool = False
+    ) -> None:
         self.plan = plan
         self.until_event = until_event
+        self.only_safety = only_safety
+        self.phase = BOOT
         self.cluster = Cluster(plan.seed, plan.options)
         self.cluster.timeline.trace = trace
         self.shadow = Shadow()
@@ -155,13 +142,17 @@ class Run:
         setups: list[Command] = []
         for name in sorted({client.workload for client in self.plan.clients}):
             setups += WORKLOADS[name]().setup()
-        self._finals(self.helper, [_Setup(argv) for argv in setups])
+        self._finals(self.helper, [Once("setup", argv, lambda _: None) for argv in setups])
+        self.phase = SAFETY
         self.nemesis.begin()
         for client in self.clients:
             client.start()
         self._wait(self.plan.safety_ms, _never)
         if not self.clients:
             return
+        if self.only_safety:
+            raise Stopped("stopped when the faults ended")
+        self.phase = LIVENESS
         self.liveness.run()
         if self.liveness.expected:
             self._final_reads()
@@ -174,7 +165,7 @@ class Run:
         def after_event() -> bool:
             check()
             if stop_at and timeline.events >= stop_at:
-                raise Stopped
+                raise Stopped(f"stopped at event {timeline.events}")
             return until()
 
         if until is _never and not stop_at:
@@ -209,25 +200,29 @@ class Run:
         self.liveness.settle()
 
 
-def run(plan: Plan, judge: Judge | None = None, trace: Trace | None = None, until_event: int = 0) -> Result:
-    """Carry out a plan and judge it. ``judge`` None: no history checkers."""
-    return run_and_keep(plan, judge, trace, until_event)[0]
+def run(
+    plan: Plan, judge: Judge | None = None, trace: Trace | None = None, until_event: int = 0, *,
+    only_safety: bool = False,
+) -> Result:  # fmt: skip
+    """Carry out a plan and judge it. ``judge`` None: no history checkers. ``only_safety``: end with the faults."""
+    return run_and_keep(plan, judge, trace, until_event, only_safety=only_safety)[0]
 
 
 def run_and_keep(
-    plan: Plan, judge: Judge | None = None, trace: Trace | None = None, until_event: int = 0
-) -> tuple[Result, Run | None]:
+    plan: Plan, judge: Judge | None = None, trace: Trace | None = None, until_event: int = 0, *,
+    only_safety: bool = False,
+) -> tuple[Result, Run | None]:  # fmt: skip
     """As ``run``; also gives the run itself, None when not even its world could be made."""
     result = Result(plan.seed)
     began_s = time.process_time()
     with no_real_world():
-        current = _start(plan, trace, until_event, result)
+        current = _start(plan, trace, until_event, result, only_safety=only_safety)
         if current is not None:
             try:
                 current.go()
-            except Stopped:
+            except Stopped as stopped:
                 result.valid = UNKNOWN
-                result.why.append(f"stopped at event {until_event}")
+                result.why.append(str(stopped))
             except Exception as error:  # noqa: BLE001 - every failure of a run becomes its result
                 _blame(result, error)
     if current is not None:
@@ -241,9 +236,9 @@ def run_and_keep(
     return result, current
 
 
-def _start(plan: Plan, trace: Trace | None, until_event: int, result: Result) -> Run | None:
+def _start(plan: Plan, trace: Trace | None, until_event: int, result: Result, *, only_safety: bool) -> Run | None:
     try:
-        return Run(plan, trace, until_event)
+        return Run(plan, trace, until_event, only_safety=only_safety)
     except Exception as error:  # noqa: BLE001 - every failure of a run becomes its result
         _blame(result, error)
         return None
@@ -272,6 +267,7 @@ def _blame(result: Result, error: Exception) -> None:
 def _collect(result: Result, current: Run) -> None:
     timeline, invariants = current.cluster.timeline, current.invariants
     result.event = timeline.events
+    result.phase = current.phase
     result.digest = timeline.digest()
     result.sim_ms = (timeline.now_ns - START_NS) // MS
     result.elections = invariants.elections
@@ -280,11 +276,14 @@ def _collect(result: Result, current: Run) -> None:
     result.digests_compared = invariants.digests_compared
     result.recoveries = invariants.recoveries
     result.leader_ms = current.liveness.leader_ms
+    result.classes = list(current.plan.classes)
     result.injected = dict(current.nemesis.injected)
     for machine in current.cluster.machines:
         faults = machine.disk.faults
         for name, count in (faults.injected if faults is not None else {}).items():
             result.injected[f"medium/{name}"] = result.injected.get(f"medium/{name}", 0) + count
+        for name, count in (machine.buggify.counts() if machine.buggify is not None else {}).items():
+            result.sites[name] = result.sites.get(name, 0) + count
     for (workload, f, outcome), count in sorted(current.history.counts.items()):
         result.ops[f"{workload} {f} {outcome}"] = count
     if not current.liveness.expected:

@@ -145,8 +145,10 @@ class Shadow:
         self._where = f"entry {index} of term {term}"
         if known.kind == EntryKind.NORMAL:
             applier.apply_payload(index, known.data)
-        elif known.kind == EntryKind.NOOP:
+        elif known.kind == EntryKind.NOOP and known.subterm == 0:
             applier.new_leader(index)
+        elif known.kind == EntryKind.NOOP:
+            applier.applied = index
         else:
             self.memberships[index] = known.data
             applier.applied = index

@@ -215,5 +215,7 @@ def _calm(plan: Plan, name: str) -> None:
         options.clock.wall_offset_ms = (-300, 300)
     elif name == "rot" and options.disk_faults is not None:
         options.disk_faults.lost_write = options.disk_faults.misdirected_write = 0.0
+    elif name == "buggify":
+        options.buggify = False
     elif name == "disk-slow":
         options.disk.spike = (0.0, 0.0)

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jstyle.checkers.verdict import FALSE, TRUE, UNKNOWN
+from jstyle.sim.coverage import Coverage
 from jstyle.sim.runner import HARNESS, Result
 
 _HOUR_MS = 3_600_000
@@ -45,7 +46,7 @@ class Summary:
     recoveries: int = 0
     events: int = 0
     by_valid: Counter[str] = field(default_factory=Counter)
-    injected: Counter[str] = field(default_factory=Counter)
+    coverage: Coverage = field(default_factory=Coverage)
     ops: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     why: Counter[str] = field(default_factory=Counter)
@@ -63,7 +64,7 @@ class Summary:
         self.recoveries += result.recoveries
         self.events += result.event
         self.by_valid[result.valid] += 1
-        self.injected.update(result.injected)
+        self.coverage.add(result)
         self.ops.update(result.ops)
         for name, valid in result.verdicts.items():
             self.verdicts[f"{name} {valid}"] += 1
@@ -72,13 +73,13 @@ class Summary:
         if result.invariant:
             self.failures.append(Failure(result.seed, result.invariant, result.text, result.event, repeat))
 
-    def exit_code(self) -> int:
-        """0 all true, 1 something false, 2 something unknown, 3 the harness failed."""
+    def exit_code(self, unknown_percent: int = 0) -> int:
+        """0 all true, 1 something false, 2 more than so many percent unknown, 3 the harness failed."""
         if any(failure.invariant == HARNESS for failure in self.failures):
             return 3
         if self.by_valid[FALSE]:
             return 1
-        return 2 if self.by_valid[UNKNOWN] else 0
+        return 2 if self.by_valid[UNKNOWN] * 100 > unknown_percent * self.runs else 0
 
     def hours(self) -> float:
         """Simulated cluster-hours."""
@@ -90,7 +91,12 @@ class Summary:
 
     def plain(self) -> dict[str, Any]:
         """Everything as JSON-like data."""
-        return {**asdict(self), "hours": self.hours(), "hours_per_cpu_hour": self.hours_per_cpu_hour()}
+        return {
+            **asdict(self),
+            "never": self.coverage.never(),
+            "hours": self.hours(),
+            "hours_per_cpu_hour": self.hours_per_cpu_hour(),
+        }
 
     def show(self, console: Console) -> None:
         """Print all of it."""
@@ -103,7 +109,7 @@ class Summary:
             f"{self.events} events, {self.elections} elections, {self.commits} entries committed, {self.certificates} "
             f"commit certificates, {self.digests_compared} states compared, {self.recoveries} starts"
         )
-        _counts(console, "faults", self.injected)
+        self.coverage.show(console)
         self._show_ops(console)
         if self.verdicts:
             console.print("checkers: " + ", ".join(f"{name} {n}" for name, n in sorted(self.verdicts.items())))
@@ -127,8 +133,3 @@ class Summary:
         for (workload, f), counts in sorted(rows.items()):
             table.add_row(workload, f, *[str(counts[outcome]) for outcome in ("ok", "fail", "info")])
         console.print(table)
-
-
-def _counts(console: Console, title: str, counts: Counter[str]) -> None:
-    shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    console.print(f"{title}: {shown or 'none'}", soft_wrap=True)

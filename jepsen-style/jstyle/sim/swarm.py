@@ -27,8 +27,16 @@ TIMED: Final = (
     "kill", "power", "pause", "partition", "clog", "reset", "slow", "clock", "disk-slow", "disk-error", "disk-full",
     "rot", "transfer", "membership",
 )  # fmt: skip
-STANDING: Final = ("frames", "loss", "slow-cpu", "wan", "skew")
+STANDING: Final = ("frames", "loss", "slow-cpu", "wan", "skew", "buggify")
 CLASSES: Final = (*TIMED, *STANDING)
+# What each timed class can do: kinds of strikes, methods of the nemesis.
+KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "kill": ("kill", "stop"), "power": ("power-cut", "power-in-batch"), "pause": ("pause",), "partition": ("cut",),
+    "clog": ("clog", "swizzle"), "reset": ("refuse", "reset"), "slow": ("slow-net",),
+    "clock": ("clock-rate", "clock-step"), "disk-slow": ("disk-hang", "disk-slow"), "disk-error": ("disk-error",),
+    "disk-full": ("disk-full",), "rot": ("flip-bit",), "transfer": ("transfer",),
+    "membership": ("add-node", "remove-node"),
+}  # fmt: skip
 SHAPES: Final = {"1": 1, "3": 3, "5": 5}
 _DRIFT_BOUND_PPM: Final = 1000
 
@@ -44,6 +52,14 @@ class Draw:
         self.classes = classes
         self.workloads = workloads
         self.safety_ms = safety_ms
+
+    def command(self, seed: int) -> str:
+        """The command line that draws and runs this again."""
+        words = [f"jstyle sim --seed {seed} --time {self.safety_ms // 1000}"]
+        words += [f"--shape {self.shape}"] if self.shape else []
+        words += [f"--faults {','.join(self.classes) or repr('')}"] if self.classes is not None else []
+        words += [f"--workload {','.join(self.workloads)}"] if self.workloads else []
+        return " ".join(words)
 
 
 def draw_plan(seed: int, draw: Draw | None = None) -> Plan:
@@ -124,7 +140,7 @@ def _options(random: Random, nodes: int, classes: list[str]) -> Options:
     directives = _directives(random, wan=wan, lease=lease)
     spares = 2 if "membership" in classes else 0
     return Options(nodes=nodes, spares=spares, directives=directives, net=net, disk=disk,
-                   disk_faults=faults, atlas=MINORITY, clock=clock)  # fmt: skip
+                   disk_faults=faults, atlas=MINORITY, clock=clock, buggify="buggify" in classes)  # fmt: skip
 
 
 def _directives(random: Random, *, wan: bool, lease: bool) -> dict[str, str]:

@@ -1,15 +1,14 @@
 """One operation of a client as wire commands, and what its replies mean for the history.
 
 Rule: an action has at most one unit with an effect (one write command or one EXEC), so that one reply decides its
-outcome. Every written value is unique in the run wherever the command allows it: the shadow finds each effect in the
-log by its bytes. It must not know connections, time or nodes.
+outcome. Written values are unique in the run wherever the command allows it: the shadow finds each effect in the log
+by its bytes. It must not know connections, time or nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Protocol
 
 from jstyle.history.op import FAIL, INFO, OK, Value
 from jstyle.sim.outcomes import ErrorText, is_forbidden, of_error
@@ -35,14 +34,14 @@ class Done:
 class Action:
     """One operation; see the module's text. ``effect``: some command in it can change something.
 
-    ``key`` and ``value`` go into the invocation. ``first()`` gives the first commands, ``next(replies)`` the following
-    ones or the end; replies are as many as commands, errors are ErrorText.
+    ``f``, ``key`` and ``value`` go into the invocation. ``first()`` gives the first commands, ``next(replies)`` the
+    following ones or the end; replies are as many as commands, errors are ErrorText.
     """
 
-    f = ""
     effect = True
 
-    def __init__(self, key: Value, value: Value) -> None:
+    def __init__(self, f: str, key: Value, value: Value) -> None:
+        self.f = f
         self.key = key
         self.value = value
 
@@ -64,29 +63,33 @@ class Action:
         return final if isinstance(final, list) else None
 
 
-class Simple(Action):
-    """One command, one reply."""
+class Once(Action):
+    """One command, one reply. ``read`` says what a reply means that is no error: a value, or how it ended."""
 
-    def command(self) -> Command:
-        """The command."""
-        raise NotImplementedError
-
-    def done(self, reply: object) -> Done:
-        """What the reply, which is no error, means."""
-        raise NotImplementedError
+    def __init__(
+        self, f: str, argv: Command, read: Callable[[object], Value | Done], *, key: Value = None, value: Value = None,
+        effect: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(f, key, value)
+        self.argv = argv
+        self.read = read
+        self.effect = effect
 
     def first(self) -> list[Command]:
         """See Action."""
-        return [self.command()]
+        return [self.argv]
 
     def next(self, replies: list[object]) -> list[Command] | Done:
         """See Action."""
         reply = replies[0]
-        return failed(self, reply) if isinstance(reply, ErrorText) else self.done(reply)
+        if isinstance(reply, ErrorText):
+            return failed(self, reply)
+        found = self.read(reply)
+        return found if isinstance(found, Done) else okay(found)
 
     def writes(self) -> list[Command]:
         """See Action."""
-        return [self.command()] if self.effect else []
+        return [self.argv] if self.effect else []
 
     def answered(self, replies: list[object]) -> list[object] | None:
         """See Action."""
@@ -131,6 +134,60 @@ class Transaction(Action):
         return [reply for argv, reply in zip(self.body(), final, strict=True) if argv[0] not in READS]
 
 
+class Guarded(Action):
+    """WATCH and GET of one key; when what is there allows it, the writes in MULTI, which fail if it changed meanwhile.
+
+    ``allows`` judges the value; where it does not allow the writes, the operation ends as ``otherwise``.
+    """
+
+    def __init__(
+        self, f: str, watched: bytes, allows: Callable[[object], bool], writes: list[Command], otherwise: Done, *,
+        key: Value = None, value: Value = None,
+    ) -> None:  # fmt: skip
+        super().__init__(f, key, value)
+        self.watched = watched
+        self.allows = allows
+        self.otherwise = otherwise
+        self._writes = writes
+        self._asked = False
+        self._allowed = False
+
+    def executed(self, replies: list[object]) -> Value:
+        """What the operation answers once its writes were executed with these replies; True unless a kind differs."""
+        return True
+
+    def first(self) -> list[Command]:
+        """See Action."""
+        return [[b"WATCH", self.watched], [b"GET", self.watched]]
+
+    def next(self, replies: list[object]) -> list[Command] | Done:
+        """See Action."""
+        if not self._asked:
+            self._asked = True
+            for reply in replies:
+                if isinstance(reply, ErrorText):
+                    # Nothing that changes anything was sent yet; what may be watched must not fail the next EXEC.
+                    self.otherwise = Done(FAIL, self.value, failed(self, reply).error)
+                    return [[b"UNWATCH"]]
+            self._allowed = self.allows(replies[1])
+            return [[b"MULTI"], *self._writes, [b"EXEC"]] if self._allowed else [[b"UNWATCH"]]
+        if not self._allowed:
+            return self.otherwise
+        final = replies[-1]
+        if isinstance(final, ErrorText):
+            return failed(self, final)
+        if final is None:
+            # Somebody changed the key, or the leader did; either way nothing was executed.
+            return Done(FAIL, self.value, "aborted")
+        if not isinstance(final, list) or len(final) != len(self._writes):
+            raise UnexpectedReply(f"EXEC of {self._writes!r} answered {final!r}")
+        return okay(self.executed(final))
+
+    def writes(self) -> list[Command]:
+        """See Action."""
+        return self._writes
+
+
 READS = (b"GET", b"LRANGE", b"MGET", b"SMEMBERS", b"TTL", b"PTTL", b"LLEN", b"EXISTS")
 
 
@@ -163,19 +220,39 @@ def optional(reply: object) -> int | None:
     return None if reply is None else number(reply)
 
 
-class Workload(Protocol):
-    """A kind of work on keys of its own. ``name`` is what the checkers know it by."""
+def is_one(reply: object) -> bool:
+    """Whether a reply that counts says 1."""
+    return number(reply) == 1
 
-    name: str
+
+def numbers(reply: object) -> list[int]:
+    """A list of integers. Raises UnexpectedReply."""
+    if not isinstance(reply, list):
+        raise UnexpectedReply(f"{reply!r} is no list")
+    return [number(item) for item in reply]
+
+
+def get(key: str, f: str = "read") -> Once:
+    """GET of a number."""
+    return Once(f, [b"GET", key.encode()], optional, key=key, effect=False)
+
+
+class Workload:
+    """A kind of work on keys of its own. ``name`` is what the checkers know it by; each client has its instance."""
+
+    name = ""
 
     def setup(self) -> list[Command]:
         """Commands that run once before any client begins."""
+        return []
 
     def draw(self, random: Random, unique: int, turn: int) -> Action:
         """An operation; ``unique`` is a number that no other operation of the run has, ``turn`` counts the client's."""
+        raise NotImplementedError
 
     def saw(self, action: Action, value: Value) -> None:
         """An operation of this client succeeded with that value."""
 
     def final(self) -> Sequence[Action]:
         """Reads of everything, for the end of the run."""
+        return ()

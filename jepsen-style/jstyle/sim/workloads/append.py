@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from jstyle.history.op import Value
-from jstyle.sim.workloads.action import Action, Command, Done, Transaction, UnexpectedReply, number, okay
+from jstyle.sim.workloads.action import Action, Command, Done, Transaction, Workload, number, numbers, okay
 
 _EPOCH_OPS: Final = 25
 _KEYS: Final = 3
@@ -17,10 +15,8 @@ _OPS_MAX: Final = 4
 class Txn(Transaction):
     """Micro-operations ``["append", key, value]`` and ``["r", key, None]``."""
 
-    f = "txn"
-
     def __init__(self, steps: list[list[object]]) -> None:
-        super().__init__(None, [list(step) for step in steps])
+        super().__init__("txn", None, [list(step) for step in steps])
         self.steps = steps
         self.effect = any(step[0] == "append" for step in steps)
 
@@ -42,21 +38,15 @@ class Txn(Transaction):
             if kind == "append":
                 number(reply)
                 out.append([kind, key, value])
-            elif isinstance(reply, list):
-                out.append([kind, key, [number(item) for item in reply]])
             else:
-                raise UnexpectedReply(f"LRANGE of {key!r} answered {reply!r}")
+                out.append([kind, key, numbers(reply)])
         return okay(out)
 
 
-class Appends:
+class Appends(Workload):
     """See the module's text."""
 
     name = "append"
-
-    def setup(self) -> list[Command]:
-        """See Workload."""
-        return []
 
     def draw(self, random: Random, unique: int, turn: int) -> Action:
         """See Workload."""
@@ -70,10 +60,3 @@ class Appends:
             else:
                 steps.append(["r", key, None])
         return Txn(steps)
-
-    def saw(self, action: Action, value: Value) -> None:
-        """See Workload."""
-
-    def final(self) -> Sequence[Action]:
-        """See Workload."""
-        return ()

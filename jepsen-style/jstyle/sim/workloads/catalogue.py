@@ -10,8 +10,9 @@ from typing import Final
 
 from jstyle.sim.workloads.action import Workload
 from jstyle.sim.workloads.append import Appends
-from jstyle.sim.workloads.collections import Queues, Sets, Waiters
+from jstyle.sim.workloads.collections import Logs, Queues, Sets, Waiters
 from jstyle.sim.workloads.expiry import Expiries
+from jstyle.sim.workloads.lock import Locks
 from jstyle.sim.workloads.register import Registers, UniqueRegisters
 from jstyle.sim.workloads.sums import Bank, Counters
 
@@ -21,6 +22,8 @@ WORKLOADS: Final[dict[str, Callable[[], Workload]]] = {
     "blocking": Waiters,
     "counter": Counters,
     "expiry": Expiries,
+    "lock": Locks,
+    "order": Logs,
     "queue": Queues,
     "register": Registers,
     "set": Sets,

@@ -1,179 +1,135 @@
-"""Elements that must neither vanish nor double: sets, queues, and queues whose readers wait."""
+"""Elements that must neither vanish nor double: sets, queues, and queues whose readers wait; and logs read by all.
+
+A log (``order``) is a list that is only appended to; every client reads on from where it was, through any node.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Final
 
 from jstyle.history.op import FAIL, Value
-from jstyle.sim.workloads.action import Action, Command, Done, Simple, UnexpectedReply, number, okay
+from jstyle.sim.workloads.action import Action, Done, Once, UnexpectedReply, Workload, number, numbers
+
+_EPOCH_OPS: Final = 40
 
 
-class Add(Simple):
-    """SADD of a unique element."""
+def _read(f: str, verb: bytes, name: bytes, *rest: bytes) -> Once:
+    return Once(f, [verb, name, *rest], numbers, effect=False)
 
-    f = "add"
 
-    def __init__(self, name: bytes, element: int) -> None:
-        super().__init__(None, element)
-        self.name = name
-        self.element = element
+def _push(name: bytes, element: int) -> Once:
+    def pushed(reply: object) -> Value:
+        number(reply)
+        return element
 
-    def command(self) -> Command:
-        """See Simple."""
-        return [b"SADD", self.name, b"%d" % self.element]
+    return Once("enqueue", [b"RPUSH", name, b"%d" % element], pushed, value=element)
 
-    def done(self, reply: object) -> Done:
-        """See Simple."""
+
+def _add(name: bytes, element: int) -> Once:
+    def added(reply: object) -> Value:
         if number(reply) != 1:
-            raise UnexpectedReply(f"SADD of the new element {self.element} answered {reply!r}")
-        return okay(self.value)
+            raise UnexpectedReply(f"SADD of the new element {element} answered {reply!r}")
+        return element
+
+    return Once("add", [b"SADD", name, b"%d" % element], added, value=element)
 
 
-class Members(Simple):
-    """SMEMBERS, or LRANGE for a queue's rest."""
-
-    f = "read"
-    effect = False
-
-    def __init__(self, command: Command, f: str = "read") -> None:
-        super().__init__(None, None)
-        self.argv = command
-        self.f = f
-
-    def command(self) -> Command:
-        """See Simple."""
-        return self.argv
-
-    def done(self, reply: object) -> Done:
-        """See Simple."""
-        if not isinstance(reply, list):
-            raise UnexpectedReply(f"{self.argv!r} answered {reply!r}")
-        return okay([number(item) for item in reply])
-
-
-class Sets:
+class Sets(Workload):
     """Unique additions and reads of the whole."""
 
     name = "set"
 
-    def setup(self) -> list[Command]:
-        """See Workload."""
-        return []
-
     def draw(self, random: Random, unique: int, turn: int) -> Action:
         """See Workload."""
-        return Members([b"SMEMBERS", b"s"]) if random.random() < 0.25 else Add(b"s", unique)
-
-    def saw(self, action: Action, value: Value) -> None:
-        """See Workload."""
+        return _read("read", b"SMEMBERS", b"s") if random.random() < 0.25 else _add(b"s", unique)
 
     def final(self) -> Sequence[Action]:
         """See Workload."""
-        return [Members([b"SMEMBERS", b"s"])]
+        return [_read("read", b"SMEMBERS", b"s")]
 
 
-class Enqueue(Simple):
-    """RPUSH of a unique element."""
-
-    f = "enqueue"
-
-    def __init__(self, name: bytes, element: int) -> None:
-        super().__init__(None, element)
-        self.name = name
-        self.element = element
-
-    def command(self) -> Command:
-        """See Simple."""
-        return [b"RPUSH", self.name, b"%d" % self.element]
-
-    def done(self, reply: object) -> Done:
-        """See Simple."""
-        number(reply)
-        return okay(self.value)
+def _popped(reply: object) -> Value | Done:
+    return Done(FAIL, None, "empty") if reply is None else number(reply)
 
 
-class Dequeue(Simple):
-    """LPOP."""
+class Queues(Workload):
+    """Unique elements in, elements out."""
 
-    f = "dequeue"
+    name = "queue"
+    key = b"q"
 
-    def __init__(self, name: bytes) -> None:
-        super().__init__(None, None)
-        self.name = name
+    def take(self, random: Random) -> Once:
+        """A read that removes."""
+        return Once("dequeue", [b"LPOP", self.key], _popped)
 
-    def command(self) -> Command:
-        """See Simple."""
-        return [b"LPOP", self.name]
+    def draw(self, random: Random, unique: int, turn: int) -> Action:
+        """See Workload."""
+        return self.take(random) if random.random() < 0.45 else _push(self.key, unique)
 
-    def done(self, reply: object) -> Done:
-        """See Simple."""
-        return Done(FAIL, None, "empty") if reply is None else okay(number(reply))
+    def final(self) -> Sequence[Action]:
+        """See Workload."""
+        return [_read("drain", b"LRANGE", self.key, b"0", b"-1")]
 
 
-class Wait(Dequeue):
+class Wait(Once):
     """BLPOP with a timeout in hundredths of a second."""
 
     def __init__(self, name: bytes, hundredths: int) -> None:
-        super().__init__(name)
-        self.hundredths = hundredths
+        super().__init__("dequeue", [b"BLPOP", name, b"%.2f" % (hundredths / 100)], self._took)
+        self.name = name
 
-    def command(self) -> Command:
-        """See Simple."""
-        return [b"BLPOP", self.name, b"%.2f" % (self.hundredths / 100)]
-
-    def done(self, reply: object) -> Done:
-        """See Simple."""
-        if reply is None:
-            return Done(FAIL, None, "empty")
-        if not isinstance(reply, list) or len(reply) != 2 or reply[0] != self.name:
+    def _took(self, reply: object) -> Value | Done:
+        if isinstance(reply, list) and (len(reply) != 2 or reply[0] != self.name):
             raise UnexpectedReply(f"BLPOP of {self.name!r} answered {reply!r}")
-        return okay(number(reply[1]))
+        return _popped(reply[1] if isinstance(reply, list) else reply)
 
     def answered(self, replies: list[object]) -> list[object] | None:
         """See Action: one that waited in vain ran nothing."""
         return None if replies[0] is None else replies
 
 
-class Queues:
-    """Unique elements in, elements out."""
-
-    name = "queue"
-
-    def setup(self) -> list[Command]:
-        """See Workload."""
-        return []
-
-    def draw(self, random: Random, unique: int, turn: int) -> Action:
-        """See Workload."""
-        return Dequeue(b"q") if random.random() < 0.45 else Enqueue(b"q", unique)
-
-    def saw(self, action: Action, value: Value) -> None:
-        """See Workload."""
-
-    def final(self) -> Sequence[Action]:
-        """See Workload."""
-        return [Members([b"LRANGE", b"q", b"0", b"-1"], "drain")]
-
-
-class Waiters:
+class Waiters(Queues):
     """A queue read by clients that wait."""
 
     name = "blocking"
+    key = b"w"
 
-    def setup(self) -> list[Command]:
-        """See Workload."""
-        return []
+    def take(self, random: Random) -> Once:
+        """See Queues."""
+        return Wait(self.key, random.randint(5, 100))
+
+
+class Logs(Workload):
+    """Appends to a log and reads of its rest by named observers, which survive reconnects."""
+
+    name = "order"
+
+    def __init__(self) -> None:
+        # Named after the first operation, which no other client has.
+        self.observer = ""
+        # How much of each log it has seen.
+        self.seen: dict[str, int] = {}
 
     def draw(self, random: Random, unique: int, turn: int) -> Action:
         """See Workload."""
+        self.observer = self.observer or f"o{unique}"
+        # Now and then the log before, which others may still append to.
+        key = f"g{max(turn // _EPOCH_OPS - (random.random() < 0.2), 0)}"
+        name = key.encode()
         if random.random() < 0.5:
-            return Wait(b"w", random.randint(5, 100))
-        return Enqueue(b"w", unique)
+            return Once("publish", [b"RPUSH", name, b"%d" % unique], self._length, key=key, value=unique)
+        begin = b"%d" % self.seen.get(key, 0)
+        return Once("observe", [b"LRANGE", name, begin, b"-1"], self._rest, key=key, effect=False)
 
     def saw(self, action: Action, value: Value) -> None:
         """See Workload."""
+        if action.f == "observe" and isinstance(action.key, str) and isinstance(value, dict):
+            self.seen[action.key] = self.seen.get(action.key, 0) + len(value["seen"])
 
-    def final(self) -> Sequence[Action]:
-        """See Workload."""
-        return [Members([b"LRANGE", b"w", b"0", b"-1"], "drain")]
+    def _length(self, reply: object) -> Value:
+        return number(reply)
+
+    def _rest(self, reply: object) -> Value:
+        return {"observer": self.observer, "seen": numbers(reply)}

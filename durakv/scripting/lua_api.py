@@ -1,0 +1,571 @@
+"""The ``redis`` and ``server`` tables, the libraries written in Python, and how a script is started, in Lua.
+
+Rule: the only chunk that calls Python. It hands Python strings, numbers and booleans (or one array of them) and gets
+the same back, so that no Python object is ever within a script's reach; what Python returns is a kind and a value,
+never an exception. Before each crossing the memory limit is looked at, since an allocation that fails inside Python's
+frames would jump over them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Nesting of a reply; encoding one takes a Python frame or two for each level.
+DEPTH_MAX: Final = 250
+# Price of a command in instructions, before its reply's size.
+CALL_COST: Final = 500
+
+API: Final = r"""
+local D, py_call, py_binary, py_log, py_may, py_sha1, versions, DEPTH_MAX, CALL_COST = ...
+local type, select, error, tonumber, xpcall, floor = type, select, error, tonumber, xpcall, math.floor
+local rawget, next, shadow, charge, kill, concat = D.rawget, D.next, D.shadow, D.charge, D.kill, D.concat
+local setfenv, sethook, protect, strict, typename = D.setfenv, D.sethook, D.protect, D.strict, D.typename
+
+-- RESP version of replies to calls; set back for each run.
+local resp = 2
+
+local function failed(text)
+  return {err = "ERR " .. text}
+end
+
+local function raise(text)
+  error({err = "ERR " .. text}, 0)
+end
+
+-- Calling commands --------------------------------------------------------------------------------------------------
+
+local function invoke(...)
+  local n = select("#", ...)
+  if n == 0 then return false, failed("Please specify at least one argument for this call") end
+  charge(CALL_COST)
+  local kind, value, cost
+  if n <= 32 then
+    kind, value, cost = py_call(resp, n, ...)
+  else
+    kind, value, cost = py_call(resp, n, {...})
+  end
+  if kind == 2 then kill(value) end
+  if cost > 0 then charge(cost) end
+  if kind == 0 then return true, value end
+  return false, {err = value, ignore_error_stats_update = true}
+end
+
+local function call(...)
+  local ok, value = invoke(...)
+  if ok then return value end
+  error(value, 0)
+end
+
+local function pcall(...)
+  local _, value = invoke(...)
+  return value
+end
+
+-- The rest of the API -----------------------------------------------------------------------------------------------
+
+local function log(...)
+  local n = select("#", ...)
+  if n < 2 then raise("server.log() requires two arguments or more.") end
+  local level = tonumber((...))
+  if not level then raise("First argument must be a number (log level).") end
+  level = level < 0 and -floor(-level) or floor(level)
+  if level < 0 or level > 3 then raise("Invalid log level.") end
+  local words = {}
+  for i = 2, n do
+    local word = select(i, ...)
+    if type(word) == "string" or type(word) == "number" then words[#words + 1] = word end
+  end
+  local line = concat(words, " ")
+  charge(#line)
+  py_log(level, line)
+end
+
+local function setresp(...)
+  if select("#", ...) ~= 1 then raise("server.setresp() requires one argument.") end
+  local version = tonumber((...))
+  version = version and floor(version)
+  if version ~= 2 and version ~= 3 then raise("RESP version must be 2 or 3.") end
+  resp = version
+end
+
+local function sha1hex(...)
+  if select("#", ...) ~= 1 then raise("wrong number of arguments") end
+  local text = ...
+  if type(text) == "number" then text = D.tostring(text) end
+  if type(text) ~= "string" then text = "" end
+  charge(#text)
+  return (py_sha1(text))
+end
+
+local function error_reply(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then return failed("wrong number or type of arguments") end
+  if text:sub(1, 1) == "-" then text = text:sub(2) end
+  if not text:find(" ", 1, true) then text = "ERR " .. text end
+  return {err = (text:gsub("[\r\n]+$", ""))}
+end
+
+local function status_reply(...)
+  local text = ...
+  if select("#", ...) ~= 1 or type(text) ~= "string" then return failed("wrong number or type of arguments") end
+  return {ok = text}
+end
+
+local function set_repl(...)
+  if select("#", ...) ~= 1 then raise("server.set_repl() requires one argument.") end
+  local flags = tonumber((...)) or 0
+  if floor(flags) < 0 or floor(flags) > 3 then
+    raise("Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
+  end
+end
+
+local function acl_check_cmd(...)
+  local n = select("#", ...)
+  if n == 0 then raise("Please specify at least one argument for this call") end
+  charge(CALL_COST)
+  local kind, value
+  if n <= 32 then
+    kind, value = py_may(n, ...)
+  else
+    kind, value = py_may(n, {...})
+  end
+  if kind == 0 then return value end
+  raise(value)
+end
+
+-- Libraries in Python -----------------------------------------------------------------------------------------------
+
+local function binary_result(name, ok, ...)
+  if ok then return ... end
+  -- The caller of the library's function.
+  error((...), 3)
+end
+
+local function binary(name)
+  return function(...)
+    local size = 10
+    for i = 1, select("#", ...) do
+      local v = select(i, ...)
+      if type(v) == "string" then size = size + #v / 8 end
+    end
+    charge(size)
+    return binary_result(name, py_binary(name, ...))
+  end
+end
+
+local bit, struct = {}, {}
+for _, name in next, {"tobit", "bnot", "band", "bor", "bxor", "lshift", "rshift", "arshift", "rol", "ror", "bswap",
+                      "tohex"} do
+  bit[name] = binary("bit." .. name)
+end
+for _, name in next, {"pack", "unpack", "size"} do
+  struct[name] = binary("struct." .. name)
+end
+
+-- cmsgpack: values travel as an array of marks and scalars, nested tables in prefix order.
+local NESTING_MAX = 16
+
+local function is_array(t)
+  local count, max = 0, 0
+  for k in next, t do
+    if type(k) ~= "number" or k <= 0 or floor(k) ~= k then return false end
+    if k > max then max = k end
+    count = count + 1
+  end
+  return max == count
+end
+
+local function describe(v, out, level)
+  local t = type(v)
+  if t == "table" and level < NESTING_MAX then
+    v = shadow[v] or v
+    if is_array(v) then
+      out[#out + 1] = "*"
+      out[#out + 1] = #v
+      for i = 1, #v do describe(rawget(v, i), out, level + 1) end
+      return
+    end
+    D.check_keys(v)
+    local n = 0
+    for _ in next, v do n = n + 1 end
+    out[#out + 1] = "%"
+    out[#out + 1] = n
+    for k, x in next, v do
+      describe(k, out, level + 1)
+      describe(x, out, level + 1)
+    end
+  elseif t == "string" then
+    out[#out + 1] = "$"
+    out[#out + 1] = v
+  elseif t == "number" then
+    out[#out + 1] = ":"
+    out[#out + 1] = v
+  elseif t == "boolean" then
+    out[#out + 1] = v and "T" or "F"
+  else
+    out[#out + 1] = "_"
+  end
+end
+
+local function pack(...)
+  local n = select("#", ...)
+  if n == 0 then error("bad argument #0 to 'pack' (MessagePack pack needs input.)", 2) end
+  local out = {}
+  for i = 1, n do describe((select(i, ...)), out, 0) end
+  charge(#out)
+  local ok, value = py_binary("cmsgpack.pack", out)
+  if not ok then error(value, 2) end
+  return value
+end
+
+local function unpack_from(name, limit, offset, ...)
+  local text = ...
+  if type(text) == "number" then text = D.tostring(text) end
+  if type(text) ~= "string" then
+    error("bad argument #1 to '" .. name .. "' (string expected, got " .. typename(...) .. ")", 3)
+  end
+  charge(#text)
+  return binary_result(name, py_binary("cmsgpack.unpack", text, limit, offset))
+end
+
+local function offset_of(v, n, name, default)
+  if v == nil and default then return default end
+  local x = tonumber(v)
+  if not x then
+    error("bad argument #" .. n .. " to '" .. name .. "' (number expected, got "
+      .. (v == nil and "no value" or type(v)) .. ")", 3)
+  end
+  return floor(x)
+end
+
+local cmsgpack = {
+  pack = pack, _NAME = "cmsgpack", _VERSION = "lua-cmsgpack 0.4.0",
+  _COPYRIGHT = "Copyright (C) 2012, Redis Ltd.", _DESCRIPTION = "MessagePack C implementation for Lua",
+  unpack = function(...) return unpack_from("unpack", 0, 0, ...) end,
+  unpack_one = function(...)
+    return unpack_from("unpack_one", 1, offset_of(select(2, ...), 2, "unpack_one", 0), ...)
+  end,
+  unpack_limit = function(...)
+    local _, limit, offset = ...
+    limit = offset_of(limit, 2, "unpack_limit")
+    return unpack_from("unpack_limit", limit, offset_of(offset, 3, "unpack_limit", 0), ...)
+  end,
+}
+D.builtins.bit, D.builtins.struct, D.builtins.cmsgpack = protect(bit), protect(struct), protect(cmsgpack)
+
+-- Replies -----------------------------------------------------------------------------------------------------------
+
+-- A result as an array of marks and scalars in prefix order; the marks are those of reply.py.
+local function flatten(v, out, depth)
+  local t = type(v)
+  if t == "string" then
+    out[#out + 1] = "$"
+    out[#out + 1] = v
+    return
+  elseif t == "number" then
+    out[#out + 1] = ":"
+    out[#out + 1] = v
+    return
+  elseif t == "boolean" then
+    out[#out + 1] = v and "T" or "F"
+    return
+  elseif t ~= "table" then
+    out[#out + 1] = "_"
+    return
+  end
+  if depth > DEPTH_MAX then
+    out[#out + 1] = "!"
+    return
+  end
+  v = shadow[v] or v
+  local x = rawget(v, "err")
+  if type(x) == "string" then
+    out[#out + 1] = "-"
+    out[#out + 1] = x
+    return
+  end
+  x = rawget(v, "ok")
+  if type(x) == "string" then
+    out[#out + 1] = "+"
+    out[#out + 1] = x
+    return
+  end
+  x = rawget(v, "double")
+  if type(x) == "number" then
+    out[#out + 1] = ","
+    out[#out + 1] = x
+    return
+  end
+  x = rawget(v, "big_number")
+  if type(x) == "string" then
+    out[#out + 1] = "("
+    out[#out + 1] = x
+    return
+  end
+  x = rawget(v, "verbatim_string")
+  if type(x) == "table" then
+    x = shadow[x] or x
+    local kind, text = rawget(x, "format"), rawget(x, "string")
+    if type(kind) == "string" and type(text) == "string" then
+      out[#out + 1] = "="
+      out[#out + 1] = kind
+      out[#out + 1] = text
+      return
+    end
+  end
+  x = rawget(v, "map")
+  if type(x) == "table" then
+    x = shadow[x] or x
+    D.check_keys(x)
+    out[#out + 1] = "%"
+    local at, n = #out + 1, 0
+    out[at] = 0
+    for k, item in next, x do
+      flatten(k, out, depth + 1)
+      flatten(item, out, depth + 1)
+      n = n + 1
+    end
+    out[at] = n
+    return
+  end
+  x = rawget(v, "set")
+  if type(x) == "table" then
+    x = shadow[x] or x
+    D.check_keys(x)
+    out[#out + 1] = "~"
+    local at, n = #out + 1, 0
+    out[at] = 0
+    for k in next, x do
+      flatten(k, out, depth + 1)
+      n = n + 1
+    end
+    out[at] = n
+    return
+  end
+  out[#out + 1] = "*"
+  local at, n = #out + 1, 0
+  out[at] = 0
+  while true do
+    local item = rawget(v, n + 1)
+    if item == nil then break end
+    flatten(item, out, depth + 1)
+    n = n + 1
+  end
+  out[at] = n
+end
+
+-- Environments ------------------------------------------------------------------------------------------------------
+
+local function with_log(t)
+  t.log, t.LOG_DEBUG, t.LOG_VERBOSE, t.LOG_NOTICE, t.LOG_WARNING = log, 0, 1, 2, 3
+  t.REDIS_VERSION, t.REDIS_VERSION_NUM = versions.redis, versions.redis_number
+  t.VALKEY_VERSION, t.VALKEY_VERSION_NUM = versions.valkey, versions.valkey_number
+  t.SERVER_NAME, t.SERVER_VERSION, t.SERVER_VERSION_NUM = "valkey", versions.valkey, versions.valkey_number
+  return t
+end
+
+local function with_calls(t)
+  t.call, t.pcall, t.setresp, t.sha1hex = call, pcall, setresp, sha1hex
+  t.error_reply, t.status_reply = error_reply, status_reply
+  t.set_repl, t.acl_check_cmd = set_repl, acl_check_cmd
+  t.REPL_NONE, t.REPL_AOF, t.REPL_SLAVE, t.REPL_REPLICA, t.REPL_ALL = 0, 1, 2, 2, 3
+  return with_log(t)
+end
+
+local function globals_with(api)
+  local t = {redis = api, server = api}
+  for k, v in next, D.builtins do t[k] = v end
+  return t
+end
+
+local script_api = with_calls({
+  breakpoint = function() return false end,
+  debug = function() end,
+  replicate_commands = function() return true end,
+})
+local script_globals = globals_with(protect(script_api))
+script_globals.__redis__err__handler, script_globals.__server__err__handler = D.on_error, D.on_error
+local SCRIPT = strict(script_globals)
+script_globals._G = SCRIPT
+
+-- Libraries see one table of globals while they load and another when their functions run.
+local registered
+local register_function
+local load_api = strict(with_log({register_function = function(...) register_function(...) end}))
+local load_globals = {redis = load_api, server = load_api}
+setmetatable(load_globals, {__index = D.missing})
+local function_globals = globals_with(protect(with_calls({})))
+local LIBRARY, library_meta = strict(function_globals)
+function_globals._G = LIBRARY
+
+local function library_globals(contents)
+  library_meta.__index = contents
+  shadow[LIBRARY] = contents
+end
+
+-- register_function -------------------------------------------------------------------------------------------------
+
+local FLAGS = {["no-writes"] = true, ["allow-oom"] = true, ["allow-stale"] = true, ["no-cluster"] = true,
+               ["allow-cross-slot-keys"] = true}
+
+local function text_of(v)
+  local t = type(v)
+  if t == "string" then return v end
+  return t == "number" and D.tostring(v) or nil
+end
+
+local function flags_of(given)
+  local flags = {}
+  given = shadow[given] or given
+  local i = 1
+  while true do
+    local flag = given[i]
+    if flag == nil then return flags end
+    flag = text_of(flag)
+    if not flag or not FLAGS[flag:lower()] then raise("unknown flag given") end
+    flags[#flags + 1] = flag:lower()
+    i = i + 1
+  end
+end
+
+local function named_arguments(t)
+  if type(t) ~= "table" then
+    raise("calling server.register_function with a single argument is only applicable to Lua table (representing "
+      .. "named arguments).")
+  end
+  local name, description, callback, flags
+  D.check_keys(t)
+  for k, v in next, t do
+    local key = text_of(k)
+    if not key then raise("named argument key given to server.register_function is not a string") end
+    key = key:lower()
+    if key == "function_name" then
+      name = text_of(v)
+      if not name then raise("function_name argument given to server.register_function must be a string") end
+    elseif key == "description" then
+      description = text_of(v)
+      if not description then raise("description argument given to server.register_function must be a string") end
+    elseif key == "callback" then
+      if type(v) ~= "function" then
+        raise("callback argument given to server.register_function must be a function")
+      end
+      callback = v
+    elseif key == "flags" then
+      if type(v) ~= "table" then
+        raise("flags argument to server.register_function must be a table representing function flags")
+      end
+      flags = flags_of(v)
+    else
+      raise("unknown argument given to server.register_function")
+    end
+  end
+  if not name then raise("server.register_function must get a function name argument") end
+  if not callback then raise("server.register_function must get a callback argument") end
+  return name, callback, description, flags
+end
+
+register_function = function(...)
+  if not registered then raise("server.register_function can only be called on FUNCTION LOAD command") end
+  local n = select("#", ...)
+  if n < 1 or n > 2 then raise("wrong number of arguments to server.register_function") end
+  local name, callback, description, flags = ...
+  if n == 1 then
+    name, callback, description, flags = named_arguments(name)
+  else
+    description, flags = nil, nil
+    name = text_of(name)
+    if not name then raise("first argument to server.register_function must be a string") end
+    if type(callback) ~= "function" then raise("second argument to server.register_function must be a function") end
+  end
+  if not name:find("^[%w_]+$") then
+    raise("Library names can only contain letters, numbers, or underscores(_) and must be at least one character long")
+  end
+  if registered[name] then raise("Function already exists in the library") end
+  registered[name] = callback
+  registered[#registered + 1] = {name, description or false, concat(flags or {}, ",")}
+end
+
+-- Entry points ------------------------------------------------------------------------------------------------------
+
+local function outcome(ok, result)
+  sethook()
+  if not ok then
+    if type(result) ~= "table" then return "e", D.tostring(result) end
+    local text = rawget(result, "err")
+    if type(text) ~= "string" and type(text) ~= "number" then text = nil end
+    return "e", text, rawget(result, "source"), rawget(result, "line")
+  end
+  if type(result) == "table" then return "t", result, resp end
+  return "v", result, resp
+end
+
+local function answer(result)
+  if type(result) ~= "table" then
+    if type(result) == "string" or type(result) == "number" or type(result) == "boolean" then return result end
+    return nil
+  end
+  local out = {D}
+  flatten(result, out, 0)
+  return out
+end
+
+function D.eval(f, keys, argv)
+  D.set_environment(SCRIPT)
+  script_globals.KEYS, script_globals.ARGV = keys, argv
+  resp = 2
+  D.reset_json()
+  setfenv(f, SCRIPT)
+  D.watch()
+  return outcome(xpcall(function()
+    local result = f()
+    return answer(result)
+  end, D.on_error))
+end
+
+local function load_library(chunk)
+  registered = {}
+  library_globals(load_globals)
+  setfenv(chunk, LIBRARY)
+  chunk()
+  local found = registered
+  registered = nil
+  library_globals(function_globals)
+  return found
+end
+
+function D.fcall(chunk, name, keys, argv)
+  D.set_environment(LIBRARY)
+  resp = 2
+  D.reset_json()
+  D.watch()
+  return outcome(xpcall(function()
+    local f = load_library(chunk)[name]
+    local result = f(keys, argv)
+    return answer(result)
+  end, D.on_error))
+end
+
+-- The functions a library registers: arrays of name, description or false, and flags.
+function D.load(chunk)
+  D.set_environment(LIBRARY)
+  resp = 2
+  D.reset_json()
+  D.watch()
+  return outcome(xpcall(function()
+    local found = load_library(chunk)
+    local out = {D}
+    for i = 1, #found do
+      out[#out + 1] = found[i][1]
+      out[#out + 1] = found[i][2]
+      out[#out + 1] = found[i][3]
+    end
+    return out
+  end, function(e) return type(e) == "string" and {err = "ERR " .. e} or e end))
+end
+
+function D.reset()
+  registered = nil
+  script_globals.KEYS, script_globals.ARGV = nil, nil
+end
+return D
+"""
