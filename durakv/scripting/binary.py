@@ -25,6 +25,11 @@ _I64_MIN: Final = -(1 << 63)
 _I64_MAX: Final = (1 << 63) - 1
 
 
+_DOUBLE: Final = struct.Struct("<d")
+_U64_OF: Final = struct.Struct("<Q")
+_SHIFT_POINT: Final = 2.0**52 + 2.0**51
+
+
 class LibraryError(Exception):
     """The error a script gets; ``text`` without the position."""
 
@@ -48,12 +53,27 @@ def _number(args: Values, at: int, name: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
     if isinstance(value, bytes):
-        try:
-            return float(value)
-        except ValueError:
-            pass
+        number = _read_number(value)
+        if number is not None:
+            return number
     got = "no value" if at >= len(args) else _kind(value)
     raise LibraryError(f"bad argument #{at + 1} to '{name}' (number expected, got {got})")
+
+
+def _read_number(text: bytes) -> float | None:
+    """What strtod() reads when nothing else follows; Python's own reading knows no hexadecimal and allows ``1_000``."""
+    word = text.strip(b" \t\n\r\v\f").lower()
+    try:
+        if word.lstrip(b"+-").startswith(b"0x"):
+            return float.fromhex(word.decode("latin-1"))
+        return None if b"_" in word else float(word)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _whole(number: float) -> int:
+    """As a conversion to 64 bits cuts it off; the least one for what has none (as x86 does)."""
+    return int(number) if -(2.0**63) <= number < 2.0**63 else _I64_MIN
 
 
 def _text(args: Values, at: int, name: str) -> bytes:
@@ -70,10 +90,9 @@ def _text(args: Values, at: int, name: str) -> bytes:
 
 
 def _bits(args: Values, at: int, name: str) -> int:
-    number = _number(args, at, name)
-    if not math.isfinite(number):
-        return 0
-    return round(number) & _U32
+    # Where BitOp finds them: the low bits of the mantissa once the point has been moved behind them.
+    raw: int = _U64_OF.unpack(_DOUBLE.pack(_number(args, at, name) + _SHIFT_POINT))[0]
+    return raw & _U32
 
 
 def _signed(bits: int) -> Values:
@@ -189,6 +208,8 @@ def _integer_bytes(number: float, size: int, order: Any) -> bytes:
 
 def _pack(args: Values) -> Values:
     form = _Format(_text(args, 0, "pack"), "pack")
+    # The library puts a nil behind its arguments, which is what it finds when there are too few.
+    args = (*args, None)
     out = bytearray()
     at = 1
     for option, size in form.options():
@@ -222,8 +243,8 @@ def _pack(args: Values) -> Values:
 def _unpack(args: Values) -> Values:
     form = _Format(_text(args, 0, "unpack"), "unpack")
     data = _text(args, 1, "unpack")
-    pos = int(_number(args, 2, "unpack")) if len(args) > 2 and args[2] is not None else 1
-    if pos <= 0:
+    pos = _whole(_number(args, 2, "unpack")) & _U64 if len(args) > 2 and args[2] is not None else 1
+    if pos == 0:
         raise LibraryError("bad argument #3 to 'unpack' (offset must be 1 or greater)")
     pos -= 1
     out: list[Any] = []
@@ -314,7 +335,7 @@ def _packed_integer(n: int) -> bytes:
 
 
 def _packed_number(number: float) -> bytes:
-    if abs(number) < float(1 << 63) and int(number) == number:
+    if -(2.0**63) <= number < 2.0**63 and int(number) == number:
         return _packed_integer(int(number))
     try:
         single = struct.pack(">f", number)
@@ -345,7 +366,7 @@ def _msgpack(args: Values) -> Values:
 
 
 _SCALARS: Final = {
-    0xCC: ">B", 0xD0: ">b", 0xCD: ">H", 0xD1: ">h", 0xCE: ">I", 0xD2: ">i", 0xCF: ">Q", 0xD3: ">q", 0xCA: ">f",
+    0xCC: ">B", 0xD0: ">b", 0xCD: ">H", 0xD1: ">h", 0xCE: ">I", 0xD2: ">i", 0xCF: ">q", 0xD3: ">q", 0xCA: ">f",
     0xCB: ">d",
 }  # fmt: skip
 _LENGTHS: Final = {0xD9: ">B", 0xDA: ">H", 0xDB: ">I", 0xDC: ">H", 0xDD: ">I", 0xDE: ">H", 0xDF: ">I"}
@@ -402,7 +423,9 @@ class _Unpacker:
 
 
 def _unmsgpack(args: Values) -> Values:
-    data, limit, offset = args
+    data = args[0]
+    # Ints in the library.
+    limit, offset = (_signed(_whole(number))[0] for number in args[1:])
     if offset < 0 or limit < 0:
         raise LibraryError(f"Invalid request to unpack with offset of {offset} and limit of {len(data)}.")
     if offset > len(data):

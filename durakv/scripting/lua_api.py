@@ -135,10 +135,10 @@ end
 
 -- Libraries in Python -----------------------------------------------------------------------------------------------
 
-local function binary_result(name, ok, ...)
+-- `level` is that of the caller of the library's function; frames that a tail call has left behind count.
+local function binary_result(level, ok, ...)
   if ok then return ... end
-  -- The caller of the library's function.
-  error((...), 3)
+  error((...), level)
 end
 
 local function binary(name)
@@ -149,7 +149,7 @@ local function binary(name)
       if type(v) == "string" then size = size + #v / 8 end
     end
     charge(size)
-    return binary_result(name, py_binary(name, ...))
+    return binary_result(3, py_binary(name, ...))
   end
 end
 
@@ -225,7 +225,7 @@ local function unpack_from(name, limit, offset, ...)
     error("bad argument #1 to '" .. name .. "' (string expected, got " .. typename(...) .. ")", 3)
   end
   charge(#text)
-  return binary_result(name, py_binary("cmsgpack.unpack", text, limit, offset))
+  return binary_result(4, py_binary("cmsgpack.unpack", text, limit, offset))
 end
 
 local function offset_of(v, n, name, default)
@@ -235,7 +235,7 @@ local function offset_of(v, n, name, default)
     error("bad argument #" .. n .. " to '" .. name .. "' (number expected, got "
       .. (v == nil and "no value" or type(v)) .. ")", 3)
   end
-  return floor(x)
+  return x
 end
 
 local cmsgpack = {
@@ -434,11 +434,12 @@ local function named_arguments(t)
       .. "named arguments).")
   end
   local name, description, callback, flags
-  D.check_keys(t)
+  -- Objects as keys are refused before the order of the keys, which depends on their addresses, decides about anything.
+  for k in next, t do
+    if not text_of(k) then raise("named argument key given to server.register_function is not a string") end
+  end
   for k, v in next, t do
-    local key = text_of(k)
-    if not key then raise("named argument key given to server.register_function is not a string") end
-    key = key:lower()
+    local key = text_of(k):lower()
     if key == "function_name" then
       name = text_of(v)
       if not name then raise("function_name argument given to server.register_function must be a string") end
@@ -509,6 +510,11 @@ local function answer(result)
   return out
 end
 
+local function answered(ok, result)
+  if not ok then return outcome(false, result) end
+  return outcome(xpcall(function() return answer(result) end, D.on_error))
+end
+
 function D.eval(f, keys, argv)
   D.set_environment(SCRIPT)
   script_globals.KEYS, script_globals.ARGV = keys, argv
@@ -516,9 +522,9 @@ function D.eval(f, keys, argv)
   D.reset_json()
   setfenv(f, SCRIPT)
   D.watch()
-  return outcome(xpcall(function()
-    local result = f()
-    return answer(result)
+  return answered(xpcall(function()
+    -- A tail call leaves no frame that error(text, 2) could name.
+    return f()
   end, D.on_error))
 end
 
@@ -538,10 +544,9 @@ function D.fcall(chunk, name, keys, argv)
   resp = 2
   D.reset_json()
   D.watch()
-  return outcome(xpcall(function()
+  return answered(xpcall(function()
     local f = load_library(chunk)[name]
-    local result = f(keys, argv)
-    return answer(result)
+    return f(keys, argv)
   end, D.on_error))
 end
 

@@ -308,7 +308,7 @@ end
 local function rawset(...)
   local t, k, v = ...
   if type(t) ~= "table" then bad_argument(1, "rawset", "table expected, got " .. typename(...)) end
-  if shadow[t] then error(READONLY, 2) end
+  if shadow[t] then error(READONLY, 0) end
   return rawset0(t, k, v)
 end
 
@@ -326,7 +326,7 @@ local function setmetatable(...)
   if select("#", ...) < 2 or (mt ~= nil and type(mt) ~= "table") then
     bad_argument(2, "setmetatable", "nil or table expected")
   end
-  if shadow[t] then error(READONLY, 2) end
+  if shadow[t] then error(READONLY, 0) end
   local old = getmetatable0(t)
   if type(old) == "table" and rawget0(old, "__metatable") ~= nil or old ~= nil and type(old) ~= "table" then
     error("cannot change a protected metatable", 2)
@@ -453,11 +453,6 @@ local function load(...)
   return setfenv0(f, G)
 end
 
--- Bytecode could do what no text can; loadstring() takes what this gives for text that does not parse.
-local function no_dump()
-  return "\27Lua"
-end
-
 local function collectgarbage(what)
   what = what == nil and "collect" or what
   if what == "count" or what == "collect" or what == "step" or what == "setpause" or what == "setstepmul"
@@ -465,10 +460,6 @@ local function collectgarbage(what)
     return what == "step" and true or 0
   end
   error("bad argument #1 to 'collectgarbage' (invalid option '" .. tostring(what) .. "')", 2)
-end
-
-local function gcinfo()
-  return 0
 end
 
 -- Instructions instead of time: the same everywhere, and it passes.
@@ -558,6 +549,19 @@ function D.strict(contents)
   return proxy, mt
 end
 
+-- Equal strings are one object, so that only the instructions show how long a loop of these takes.
+local rep0 = string.rep
+
+local function rep(...)
+  local s, n = ...
+  local kind = typename(...)
+  if kind ~= "string" and kind ~= "number" then bad_argument(1, "rep", "string expected, got " .. kind) end
+  local count = type(n) ~= "boolean" and tonumber(n)
+  if not count then bad_argument(2, "rep", "number expected, got " .. typename(select(2, ...))) end
+  if count > 0 then charge(math.min(#tostring0(s) * count / 4, limit)) end
+  return (rep0(s, n))
+end
+
 local libraries = {}
 for name, contents in next0, {
   string = string, table = table, math = math,
@@ -567,7 +571,8 @@ for name, contents in next0, {
 } do
   libraries[name] = protect(contents)
 end
-string.dump = no_dump
+-- Bytecode could do what no text can; loadstring() takes what this gives for text that does not parse.
+string.dump, string.rep = function() return "\27Lua" end, rep
 math.random, math.randomseed = random, randomseed
 table.foreach = foreach
 -- Methods of strings; getmetatable("") shows a protected copy.
@@ -579,7 +584,7 @@ D.builtins = {
   load = load, loadstring = loadstring, next = next, pairs = pairs, pcall = pcall, rawequal = rawequal,
   rawget = rawget, rawset = rawset, select = select, setfenv = setfenv, setmetatable = setmetatable,
   tonumber = tonumber, tostring = tostring, type = type, unpack = unpack, xpcall = xpcall,
-  collectgarbage = collectgarbage, gcinfo = gcinfo,
+  collectgarbage = collectgarbage, gcinfo = function() return 0 end,
   string = libraries.string, table = libraries.table, math = libraries.math, os = libraries.os,
   coroutine = libraries.coroutine,
 }

@@ -192,6 +192,9 @@ class Machine:
         except LuaError:
             result = None
         if result is not None:
+            if self.fault is not None:
+                self._end()
+                raise self._taken_fault()
             return result if isinstance(result, tuple) else (result,)
         # It was stopped, which not even its last frame could catch.
         self.lua.set_max_memory(0)

@@ -24,7 +24,7 @@ from tools.bench.rows import Row, all_rows, benchmark_command, fill, generator, 
 from tools.bench.targets import Target, Unavailable, known_targets, running
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-INCIDENTS = ("failover", "idle", "connections", "lone-client")
+INCIDENTS = ("failover", "witness-failover", "idle", "connections", "lone-client")
 
 
 class Bench:
@@ -71,7 +71,7 @@ class Bench:
 
     def run_incidents(self, *, quick: bool) -> None:
         """Failover, idle CPU, many connections and the lone client beside the disk."""
-        three, one = self.targets["durakv-3"], self.targets["durakv-always"]
+        three, one, pair = self.targets["durakv-3"], self.targets["durakv-always"], self.targets["durakv-2w"]
         crowd = Target(one.name, one.kind, one.program, one.about, (*one.options, "--maxclients", "20000"))
         place = self.directory / "target"
         count = 3 if quick else 10
@@ -80,6 +80,12 @@ class Bench:
             return (
                 f"Failover, {count} leader SIGKILLs under load, to the first acknowledged write: "
                 + incidents.spread(incidents.failovers(three, place, count))
+            )
+
+        def survivor() -> str:
+            return (
+                f"Two nodes and a witness, {count} SIGKILLs of leader and follower in turn under load, to the first "
+                "acknowledged write: " + incidents.spread(incidents.failovers(pair, place, count, followers_too=True))
             )
 
         def idle() -> str:
@@ -99,7 +105,8 @@ class Bench:
             return f"One client, appendfsync always: p50 {load.p50_us:.0f} us, where one fdatasync takes {sync:.0f} us"
 
         steps: dict[str, Callable[[], str]] = {
-            "failover": failover, "idle": idle, "connections": connections, "lone-client": lone,
+            "failover": failover, "witness-failover": survivor, "idle": idle, "connections": connections,
+            "lone-client": lone,
         }  # fmt: skip
         for name in self.incidents:
             print(name, flush=True)

@@ -26,8 +26,11 @@ IDLE_CLIENTS = 10_000
 ACTIVE_CLIENTS = 1_000
 
 
-def failovers(target: Target, directory: Path, count: int) -> list[float]:
-    """Milliseconds from SIGKILL of the leader to the first write a survivor acknowledges, under load; ascending."""
+def failovers(target: Target, directory: Path, count: int, *, followers_too: bool = False) -> list[float]:
+    """Milliseconds from SIGKILL of the leader to the first write a survivor acknowledges, under load; ascending.
+
+    With ``followers_too`` every second victim is a follower.
+    """
     times = []
     with running(target, directory) as started:
         ports = ",".join(str(port) for port in started.ports)
@@ -35,9 +38,9 @@ def failovers(target: Target, directory: Path, count: int) -> list[float]:
                    "--tolerant", "--seconds", str(count * FAILOVER_BOUND_S)]  # fmt: skip
         load = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            for _ in range(count):
+            for n in range(count):
                 time.sleep(1.0)
-                times.append(_kill_leader(started.directory))
+                times.append(_kill(started.directory, leader=not followers_too or n % 2 == 0))
                 up = [sys.executable, "-m", "durakv", "cluster", "up", "--detach", "--dir", str(started.directory)]
                 done = subprocess.run(up, check=False, capture_output=True, text=True, timeout=120)
                 if done.returncode != 0:
@@ -48,13 +51,13 @@ def failovers(target: Target, directory: Path, count: int) -> list[float]:
     return sorted(times)
 
 
-def _kill_leader(root: Path) -> float:
+def _kill(root: Path, *, leader: bool) -> float:
     now = durakv_running(root)
     if now.port == 0:
         raise Unavailable("the cluster has no leader")
-    leader_pid = now.pids[now.ports.index(now.port)]
-    survivors = [port for port in now.ports if port != now.port]
-    os.kill(leader_pid, signal.SIGKILL)
+    victim = next(n for n, port in enumerate(now.ports) if (port == now.port) == leader)
+    survivors = [port for n, port in enumerate(now.ports) if n != victim]
+    os.kill(now.pids[victim], signal.SIGKILL)
     killed_at = time.perf_counter()
     while time.perf_counter() - killed_at < FAILOVER_BOUND_S:
         for port in survivors:
@@ -66,7 +69,7 @@ def _kill_leader(root: Path) -> float:
                 # Refused at the gate or lost with the old leader: ask the next survivor.
                 continue
         time.sleep(0.005)
-    raise Unavailable(f"no write was acknowledged within {FAILOVER_BOUND_S:.0f} s of the leader's death")
+    raise Unavailable(f"no write was acknowledged within {FAILOVER_BOUND_S:.0f} s of a node's death")
 
 
 def idle_cpu(target: Target, directory: Path, seconds: float) -> list[float]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from tools.bench.measure import Median
 from tools.bench.rows import SECTIONS, Row
 
+COUNTERPARTS = {"durakv-3": "durakv-2w", "durakv-always": "durakv-2w-degraded"}
 RIVALS = ("valkey", "redis", "etcd")
 
 
@@ -62,7 +63,15 @@ def _operation(row: Row) -> str:
 
 
 def ratio(row: Row, rows: Mapping[Row, Median]) -> str:
-    """On a rival's row: durakv's requests a second over the rival's, generator and shape being the same."""
+    """On a rival's row: durakv's requests a second over the rival's, generator and shape being the same.
+
+    With a witness the rivals are durakv's own: three nodes for two healthy ones, a single node for the survivor.
+    """
+    if row.section == "witness":
+        for other, median in rows.items():
+            if other.target == COUNTERPARTS.get(row.target) and other.clients == row.clients:
+                return f"{median.per_s / rows[row].per_s:.2f}x"
+        return ""
     if not row.target.startswith(RIVALS):
         return ""
     looped = row.operation not in ("SET", "GET")

@@ -22,6 +22,7 @@ SECTIONS = {
     "memory": "In memory, one node",
     "always": "One node, every write synced to disk before its reply",
     "replicated": "Three nodes, every write on the disks of a majority before its reply",
+    "witness": "Two nodes and a witness",
     "reads": "Reads from three nodes that never return stale data",
 }
 
@@ -56,6 +57,9 @@ def all_rows() -> list[Row]:
         rows.append(Row("replicated", "durakv-3", "SET (loop)", clients, 1))
     rows += [Row("replicated", "durakv-3", "SET", *shape) for shape in shapes]
     rows += [Row("reads", name, "GET", *shape) for name in ("durakv-3", "durakv-3-lease") for shape in shapes]
+    for clients in (50, 200):
+        names = ("durakv-3", "durakv-2w", "durakv-always", "durakv-2w-degraded")
+        rows += [Row("witness", name, "SET", clients, 1) for name in names]
     order = {row.target: n for n, row in enumerate(rows)}
     return sorted(rows, key=lambda row: order[row.target])
 

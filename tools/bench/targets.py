@@ -39,6 +39,9 @@ class Target:
     about: str
     options: tuple[str, ...] = ()
     nodes: int = 1
+    witness: bool = False
+    # The last full node is killed before the load starts.
+    degraded: bool = False
 
 
 @dataclass
@@ -69,8 +72,11 @@ def known_targets() -> list[Target]:
         Target("durakv-memory", "durakv", "durakv", "durakv, 1 node, appendfsync no", ("--appendfsync", "no")),
         Target("durakv-always", "durakv", "durakv", "durakv, 1 node, appendfsync always", ("--appendfsync", "always")),
         Target("durakv-3", "durakv", "durakv", "durakv, 3 nodes, reads readindex", ("--reads", "readindex"), 3),
+        Target("durakv-2w", "durakv", "durakv", "durakv, 2 nodes and a witness", (), 2, witness=True),
+        Target("durakv-2w-degraded", "durakv", "durakv", "durakv, 2 nodes and a witness, one node dead", (), 2,
+               witness=True, degraded=True),
         Target("durakv-3-lease", "durakv", "durakv", "durakv, 3 nodes, reads lease", ("--reads", "lease"), 3),
-    ]
+    ]  # fmt: skip
 
 
 def binary_of(target: Target) -> str:
@@ -209,15 +215,16 @@ def _etcd_leader(ports: list[int]) -> int:
 
 @contextmanager
 def _durakv(target: Target, directory: Path) -> Iterator[Running]:
-    ports = free_ports(target.nodes, apart=10_000)
+    ports = free_ports(target.nodes + target.witness, apart=10_000)
     root = directory / "cluster"
     up = [sys.executable, "-m", "durakv", "cluster", "up", "--detach", "--dir", str(root), "--nodes",
-          str(target.nodes), "--base-port", str(ports[0]), "--", *target.options]  # fmt: skip
+          str(target.nodes), "--base-port", str(ports[0]), *(["--witness"] if target.witness else []),
+          "--", *target.options]  # fmt: skip
     try:
         done = subprocess.run(up, check=False, capture_output=True, text=True, timeout=START_TIMEOUT_S)
         if done.returncode != 0:
             raise Unavailable(f"durakv did not start: {(done.stderr or done.stdout).strip()[-400:]}")
-        yield durakv_running(root)
+        yield _degraded(root) if target.degraded else durakv_running(root)
     finally:
         if (root / "cluster.json").exists():
             stop = [sys.executable, "-m", "durakv", "cluster", "stop", "--dir", str(root)]
@@ -231,6 +238,20 @@ def durakv_running(root: Path) -> Running:
     nodes = json.loads((root / "cluster.json").read_text())["nodes"]
     port = next((node["port"] for node in nodes if node["id"] == rows["leader"]), 0)
     return Running(port, [node["pid"] for node in nodes], [node["port"] for node in nodes], root)
+
+
+def _degraded(root: Path) -> Running:
+    """Kill the follower of a two-node cluster and wait until the other acknowledges alone."""
+    before = durakv_running(root)
+    victim = next(n for n, port in enumerate(before.ports) if port != before.port)
+    os.kill(before.pids[victim], signal.SIGKILL)
+
+    def writes() -> bool:
+        with Client("127.0.0.1", before.port, timeout_s=5) as client:
+            return client.call("SET", "warm", "up") == b"OK"
+
+    _wait(writes, "the surviving node does not write")
+    return Running(before.port, [pid for n, pid in enumerate(before.pids) if n != victim], [before.port], root)
 
 
 def _wait(ready: object, failure: str) -> None:
