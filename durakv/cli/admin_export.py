@@ -98,9 +98,7 @@ def _explained(error: Exception) -> str:
     return str(error)
 
 
-def _write(
-    state: ReplayedState, rdb: Path | None, aof: Path | None, form: _Form, *, force: bool
-) -> tuple[Saved, int]:
+def _write(state: ReplayedState, rdb: Path | None, aof: Path | None, form: _Form, *, force: bool) -> tuple[Saved, int]:
     if rdb is not None:
         with result_file(rdb, force=force) as sink:
             return _write_rdb(state, sink, form, base=False)

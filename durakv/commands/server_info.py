@@ -81,6 +81,10 @@ def _memory(node: Services) -> Pairs:
     dataset = used - startup
     total, limit = process.total_memory_bytes(), node.settings.maxmemory
     clients = sum(s.out_bytes for s in node.clients.values())
+    programs = node.ks.programs
+    scripts, functions, libraries = (
+        (0, 0, 0) if programs is None else (len(programs.scripts), len(programs.functions), len(programs.libraries))
+    )
     return [
         ("used_memory", used), ("used_memory_human", human_bytes(used)), ("used_memory_rss", rss),
         ("used_memory_rss_human", human_bytes(rss)), ("used_memory_peak", peak),
@@ -90,8 +94,8 @@ def _memory(node: Services) -> Pairs:
         ("used_memory_dataset_perc", f"{100 * dataset / used if used else 0:.2f}%"), ("allocator_allocated", used),
         ("allocator_active", rss), ("allocator_resident", rss), ("total_system_memory", total),
         ("total_system_memory_human", human_bytes(total)), ("used_memory_lua", 0), ("used_memory_vm_eval", 0),
-        ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", 0),
-        ("number_of_functions", 0), ("number_of_libraries", 0), ("used_memory_scripts", 0),
+        ("used_memory_lua_human", "0B"), ("used_memory_scripts_eval", 0), ("number_of_cached_scripts", scripts),
+        ("number_of_functions", functions), ("number_of_libraries", libraries), ("used_memory_scripts", 0),
         ("used_memory_scripts_human", "0B"), ("maxmemory", limit), ("maxmemory_human", human_bytes(limit)),
         ("maxmemory_policy", node.settings.maxmemory_policy),
         ("mem_fragmentation_ratio", f"{rss / used if used else 1:.2f}"),

@@ -95,6 +95,8 @@ class Applier:
         self.ordinal = 0
         self.units = 0
         self.internal_errors = 0
+        # Entries about to be applied that too few nodes hold, and what whoever they serve is told instead of a reply.
+        self.thin: dict[int, str] = {}
         # The requests are other nodes' or an earlier run's: they count there.
         self.replaying = False
         # Called with (db, event, key) lists after each unit when somebody listens.

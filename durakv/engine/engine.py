@@ -455,12 +455,8 @@ class Engine(Outcome):
 
     def woken(self, origin: Origin, reply: object) -> None:
         """See Outcome."""
-        if not self.leading:
-            return
-        parking.disarm(self, origin)
-        s = self.by_origin.get(origin)
-        if s is not None and s.pending:
-            self.reply(s, reply)
+        if self.leading:
+            parking.served(self, origin, reply)
 
     def local(self, session: Session, row: Row, argv: list[bytes]) -> object:
         """See Outcome."""

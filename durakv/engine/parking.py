@@ -1,12 +1,13 @@
 """Deadlines of parked requests on the leader, and CLIENT UNBLOCK. [compiled]
 
-Rule: ends no request itself. It asks for an ITEM_UNPARK in the log; every node ends the request when that is applied.
+Rule: ends no request by itself. It asks for an ITEM_UNPARK in the log; every node ends the request when it is applied.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from durakv.engine import failure
 from durakv.engine.batch import ITEM_UNPARK, Item
 from durakv.engine.blocking import Origin, Waiter
 
@@ -35,6 +36,21 @@ def disarm(engine: Engine, origin: Origin) -> None:
         timer = engine.park_timers.pop(origin, None)
         if timer is not None:
             timer.cancel()
+
+
+def served(engine: Engine, origin: Origin, reply: object) -> None:
+    """Answer a parked request that the entry being applied ended."""
+    disarm(engine, origin)
+    s = engine.by_origin.get(origin)
+    if s is None or not s.pending:
+        return
+    applier = engine.applier
+    thin = applier.thin.get(applier.wctx.index) if applier.thin else None
+    if thin is None:
+        engine.reply(s, reply)
+    else:
+        failure.answer_all(engine, s, thin)
+        engine.close_client(s)
 
 
 def unblock(engine: Engine, session: Session, *, error: bool) -> bool:

@@ -16,21 +16,29 @@ from durakv.scripting.host import Scripting
 from durakv.scripting.programs import sha1
 
 if TYPE_CHECKING:
+    from durakv.acl.selector import CommandIndex
     from durakv.acl.users import Denied, User
     from durakv.commands.session import Session
-    from durakv.commands.table import Row
+    from durakv.commands.table import Row, Table
+    from durakv.engine.apply import Applier
     from durakv.engine.engine import Engine
 
 _LEVELS: Final = ("debug", "verbose", "notice", "warning")
 
 
+def attach(applier: Applier, table: Table, index: CommandIndex) -> Scripting:
+    """Scripting for something that applies a log without being a node."""
+    scripting = Scripting(table, applier.ks, index)
+    applier.rctx.scripts = scripting
+    applier.wctx.scripts = scripting
+    return scripting
+
+
 def install(engine: Engine) -> Scripting:
     """The scripting of a new engine, known to all its contexts."""
-    scripting = Scripting(engine.table, engine.ks, engine.acl.index)
     applier = engine.applier
-    for ctx in (applier.rctx, engine.gate.rctx):
-        ctx.scripts = scripting
-    applier.wctx.scripts = scripting
+    scripting = attach(applier, engine.table, engine.acl.index)
+    engine.gate.rctx.scripts = scripting
     scripting.replaying = lambda: applier.replaying
 
     def publish(shard: bool, channel: bytes, message: bytes) -> None:

@@ -46,17 +46,22 @@ class DataCopies:
         node = self.node
         engine = node.engine
         wanted = int(engine.settings.min_data_copies)
-        if wanted < 2 or not engine.proposed:
+        thin = engine.applier.thin
+        if thin:
+            thin.clear()
+        if wanted < 2:
             return
         for entry in entries:
-            if entry.index not in engine.proposed or node.core.copies(entry.index) >= wanted:
+            if node.core.copies(entry.index) >= wanted:
                 continue
-            batch = engine.proposed.pop(entry.index)
             text = (
                 f"UNKNOWN committed with one copy while min-data-copies is {wanted}; it is in force, and as safe as "
                 "this node's disk until another node has it"
             )
-            for item in batch.items:
+            # Also for parked requests of others that the entry serves.
+            thin[entry.index] = text
+            batch = engine.proposed.pop(entry.index, None)
+            for item in batch.items if batch is not None else ():
                 if item.session is not None:
                     failure.answer_all(engine, item.session, text)
                     engine.close_client(item.session)

@@ -317,6 +317,7 @@ class Transport:
             lanes[0].stop()
             lanes[1].stop()
         self.lanes = {}
+        self.callers = {}
         for inbound in list(self.inbound):
             if inbound.stream is not None:
                 inbound.stream.abort()

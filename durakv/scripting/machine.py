@@ -18,6 +18,7 @@ from durakv.resp.types import ErrorReply, Map, Reply
 from durakv.scripting import binary, reply
 from durakv.scripting.bytecode import without_tail_calls
 from durakv.scripting.lua_api import API, CALL_COST, DEPTH_MAX
+from durakv.scripting.lua_charged import CHARGED, PER_INSTRUCTION
 from durakv.scripting.lua_json import JSON
 from durakv.scripting.lua_sandbox import SANDBOX, STEP
 
@@ -119,6 +120,7 @@ class Machine:
             d, self._call, self._binary, self._log, self._may, self._sha1, self.table_from(numbers),
             DEPTH_MAX, CALL_COST,
         )  # fmt: skip
+        self._chunk(CHARGED)(d, PER_INSTRUCTION)
         self._sethook: Any = sethook
         self._begin: Any = d[b"begin"]
         self._seed: Any = d[b"seed"]

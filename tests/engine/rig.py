@@ -21,6 +21,7 @@ from durakv.engine.apply import Applier, Outcome
 from durakv.engine.batch import Batch, Part
 from durakv.engine.consensus import Dropped
 from durakv.engine.engine import Engine
+from durakv.engine.scripts import attach
 from durakv.keyspace.digest import digest
 from durakv.keyspace.keyspace import Keyspace
 from durakv.observe.events import Event
@@ -358,6 +359,7 @@ class Rig:
         # A node with settings of its own, which nothing logged may depend on.
         ks.accounts = Accounts(build_acl(Settings(), self.table, SimRng(8)))
         other = Applier(ks, self.table, Outcome())
+        attach(other, self.table, self.engine.acl.index)
         for entry in self.consensus.committed:
             if entry.kind == 0:
                 other.apply_payload(entry.index, entry.data)

@@ -27,6 +27,7 @@ JSON_DEFAULTS = (
 SINCE_REDIS = (
     b'redis.call("set","a",', b'redis.call("blpop', b'redis.call("brpop', b'"block"', b'redis.call("wait"',
     b"os.", b"getfenv", b"setfenv", b'redis.call("lrange', b'redis.call("sort', b"redis.error_reply",
+    b"{pcall(redis.call)}", b"_COPYRIGHT",
 )  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def test_scripts(pair: Pair, topic: str) -> None:
 
 @pytest.mark.parametrize("topic", ["JSON", "BITS", "STRUCTS", "MSGPACK"])
 def test_library_functions(pair: Pair, topic: str) -> None:
-    found = getattr(corpus_libraries, topic)
+    found = scripts(pair, getattr(corpus_libraries, topic))
     for text in found:
         pair("EVAL", text, 0)
         if topic == "JSON":

@@ -31,7 +31,13 @@ def same_elsewhere(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        "while true do end", "repeat until false",
+        "while true do end",
+        "local s = string.rep('x', 100000) while true do s:upper() end",
+        "local s = string.rep('x', 100000) while true do pcall(string.gsub, s, 'y', 'z') end",
+        "local t = {} for i = 1, 10000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
+        "local t = {} for i = 1, 10000 do t[i] = i end while true do table.sort(t) end",
+        "local t = {} for i = 1, 10000 do t[i] = 'x' end while true do table.concat(t) end",
+ "repeat until false",
         "while true do pcall(error) end", "while true do pcall(function() while true do end end) end",
         "local c = coroutine.wrap(function() while true do end end) c()",
         "while true do pcall(coroutine.wrap(function() while true do end end)) end",
