@@ -173,3 +173,18 @@ def test_power_cuts_and_exceptions_reach_the_machine() -> None:
 def test_the_timeline_refuses_the_past() -> None:
     with pytest.raises(AssertionError, match="in the past"):
         Timeline().at(-1, lambda: None)
+
+
+def test_however_short_a_delay_time_passes() -> None:
+    rig = Rig()
+    rig.clock.set_rate(1_100_000)
+    waits: list[int] = []
+
+    def again() -> None:
+        waits.append(rig.time.now_ns)
+        if len(waits) < 5:
+            rig.clock.call_later(1 / MS, again)
+
+    rig.clock.call_later(1 / MS, again)
+    rig.time.run_for(100)
+    assert waits == sorted(set(waits)) and len(waits) == 5

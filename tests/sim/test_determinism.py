@@ -17,15 +17,16 @@ from jstyle.sim.swarm import Draw, draw_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = Draw(safety_ms=4000)
-SEEDS = (1, 12, 14)
+# With a witness in a process, and with one in a directory, too.
+SEEDS = ((1, ""), (12, ""), (14, ""), (6, "2+w"), (11, "2+w"))
 
 
 def digests_of_another_process(hash_seed: str) -> list[str]:
     code = (
         "from jstyle.sim.runner import run\n"
         "from jstyle.sim.swarm import Draw, draw_plan\n"
-        f"for seed in {SEEDS}:\n"
-        "    result = run(draw_plan(seed, Draw(safety_ms=4000)))\n"
+        f"for seed, shape in {SEEDS}:\n"
+        "    result = run(draw_plan(seed, Draw(shape, safety_ms=4000)))\n"
         "    print(seed, result.event, result.digest)\n"
     )
     path = os.pathsep.join((str(ROOT), str(ROOT / "jepsen-style")))

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from jstyle.sim.invariants import Invariants, _overlap
+from jstyle.sim.invariants import Invariants
 from jstyle.sim.probe import DurableState
+from jstyle.sim.quorums import overlap
 from jstyle.sim.runner import Run
 from jstyle.sim.shadow import Shadow
 from jstyle.sim.swarm import Draw, draw_plan
@@ -72,7 +73,9 @@ class World:
 
     def __init__(self) -> None:
         self.machines = [self.machine(n) for n in (1, 2, 3)]
-        cluster: Any = SimpleNamespace(machines=self.machines, timeline=Timeline())
+        cluster: Any = SimpleNamespace(
+            machines=self.machines, witness=None, options=SimpleNamespace(directives={}), timeline=Timeline()
+        )
         self.invariants = Invariants(cluster, Shadow())
         self.disks = [FakeDurable() for _ in self.machines]
         for watch, disk in zip(self.invariants.watches, self.disks, strict=True):
@@ -244,7 +247,7 @@ def test_r9_two_open_changes(world: World) -> None:
     (Membership((1,)), Membership((1, 2)), True),
 ])  # fmt: skip
 def test_quorums_that_must_meet(old: Membership, new: Membership, meet: bool) -> None:
-    assert _overlap(old, new) is meet
+    assert overlap(old, new) is meet
 
 
 def test_d4_a_synced_entry_is_gone_after_a_crash(world: World) -> None:

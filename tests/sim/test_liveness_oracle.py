@@ -14,6 +14,7 @@ from jstyle.sim.schedule import Strike
 from jstyle.sim.swarm import Draw, draw_plan
 from jstyle.sim.timeline import SECOND
 from jstyle.sim.violation import Violation
+from jstyle.sim.witness_oracle import WitnessOracle
 
 
 def run_with_a_stop(monkeypatch: pytest.MonkeyPatch, code: int, *, damaged: bool) -> Run:
@@ -130,3 +131,35 @@ def test_a_membership_that_cannot_be_committed_any_more_counts_nobody() -> None:
         return SimpleNamespace(node=SimpleNamespace(core=SimpleNamespace(conf_index=conf_index, log=log)))
 
     assert [liveness._may_come(app(*one), 1) for one in ((1, 1), (3, 2), (3, 1), (9, 1))] == [False, True, False, True]
+
+
+def beside_a_witness(monkeypatch: pytest.MonkeyPatch, *, leader_stays: bool) -> Run:
+    """A quiet run of two full nodes and a witness; one of them is gone in the end, and the oracle lets nobody lead."""
+    run = Run(draw_plan(11, Draw("2+w", (), ("set",), 2000)))
+    run.plan.rest_gone = True
+    heal = run.nemesis.heal
+
+    def heal_one(core: list[int]) -> None:
+        leader = run.cluster.leader()
+        assert leader is not None
+        others = [machine.node_id for machine in run.cluster.machines if machine is not leader]
+        core[:] = [leader.node_id] if leader_stays else others
+        run.liveness.core = [run.cluster.machine(core[0])]
+        heal(core)
+
+    monkeypatch.setattr(run.nemesis, "heal", heal_one)
+    monkeypatch.setattr(WitnessOracle, "may_serve", lambda self, apps: False)
+    run.plan.core = [1]
+    run.go()
+    return run
+
+
+def test_whom_the_record_bars_must_not_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Violation, match="may lack what the others held") as found:
+        beside_a_witness(monkeypatch, leader_stays=False)
+    assert found.value.invariant == "P6"
+
+
+def test_a_leader_of_before_is_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = beside_a_witness(monkeypatch, leader_stays=True)
+    assert not run.liveness.expected and run.liveness.barred

@@ -16,7 +16,7 @@ from jstyle.cli.check import CheckCommand, Duration, Failure
 from jstyle.history.op import HistoryError
 from jstyle.report.gather import NothingToShow, Wanted, gather
 from jstyle.report.page import page
-from jstyle.sim.swarm import CLASSES
+from jstyle.sim.swarm import ALL_CLASSES
 from jstyle.sim.workloads.catalogue import WORKLOADS
 
 NAME: Final = "report.html"
@@ -46,7 +46,7 @@ def command(
         raise Failure(str(error)) from error
     target = out or _beside(paths)
     try:
-        target.write_text(page(found, tuple(WORKLOADS), CLASSES), encoding="utf-8")
+        target.write_text(page(found, tuple(WORKLOADS), ALL_CLASSES), encoding="utf-8")
     except OSError as error:
         raise Failure(f"{target}: {error.strerror or error}; name another file with --out") from error
     for text in found.missing:

@@ -22,7 +22,7 @@ from jstyle.sim import artifact
 from jstyle.sim.judge import BUDGET_S, judge_with
 from jstyle.sim.runner import Result, Run, run_and_keep
 from jstyle.sim.summary import Summary
-from jstyle.sim.swarm import CLASSES, SHAPES, Draw, draw_plan
+from jstyle.sim.swarm import ALL_CLASSES, SHAPES, Draw, draw_plan
 from jstyle.sim.workloads.catalogue import WORKLOADS
 
 _WIDTH: Final = 140
@@ -33,7 +33,7 @@ _WIDTH: Final = 140
 @click.option("--seeds", metavar="FROM:TO", help="Seeds FROM .. TO-1.")
 @click.option("--time", "time_s", default=40, show_default=True, help="Simulated seconds of faults per seed.")
 @click.option("--shape", type=click.Choice(sorted(SHAPES)), help="Nodes; left out: drawn from the seed.")
-@click.option("--faults", metavar="CLASS,..", help=f"Exactly these classes ('' none) of {', '.join(CLASSES)}.")
+@click.option("--faults", metavar="CLASS,..", help=f"Exactly these classes ('' none) of {', '.join(ALL_CLASSES)}.")
 @click.option("--workload", metavar="NAME,..", help=f"Only these of {', '.join(sorted(WORKLOADS))}.")
 @click.option("--checkers/--no-checkers", default=True, show_default=True, help="Check the clients' histories.")
 @click.option(
@@ -57,7 +57,7 @@ def command(
 ) -> None:  # fmt: skip
     """Run simulated clusters under faults and hold them to their promises."""
     draw = Draw(
-        shape or "", None if faults is None else _words(faults, CLASSES, "--faults"),
+        shape or "", None if faults is None else _words(faults, ALL_CLASSES, "--faults"),
         _words(workload or "", tuple(WORKLOADS), "--workload"), time_s * 1000,
     )  # fmt: skip
     base = artifact.store_directory() / "sim" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")

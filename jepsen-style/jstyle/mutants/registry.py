@@ -17,6 +17,7 @@ from jstyle.mutants import (
     raft_mutants,
     storage_mutants,
     txn_checker_mutants,
+    witness_mutants,
 )
 from jstyle.mutants.figure8 import Figure8Probe, StaleTailProbe
 from jstyle.mutants.golden import GoldenProbe
@@ -81,6 +82,19 @@ _SIM_MULTI: Final = SimProbe("3", ("transfer",), ("bank",), 10_000)
 
 _SIM_MEMBERS: Final = SimProbe("5", ("membership", "slow", "partition", "frames", "pause"), ("append",), 25_000)
 
+_LOADS: Final = ("append", "counter")
+# Two full nodes that come and go, with a witness that is slow to hear and to be heard.
+_SIM_WITNESS: Final = SimProbe("2+w", ("kill", "power", "partition", "witness"), _LOADS, 20_000)
+_SIM_STORMY: Final = SimProbe(
+    "2+w", ("kill", "partition", "pause", "slow", "loss", "clog", "witness"), _LOADS, 30_000
+)  # fmt: skip
+_SIM_FLAPPING: Final = SimProbe("2+w", ("witness",), _LOADS, 30_000)
+_SIM_FOUR: Final = SimProbe("4+w", ("kill", "power", "partition", "pause", "witness"), _LOADS, 20_000)
+_SIM_LOST: Final = SimProbe("2+w", ("kill", "partition", "witness", "witness-loss"), _LOADS, 20_000)
+_SIM_REPLACED: Final = SimProbe(
+    "2+w", ("kill", "membership", "slow", "partition", "frames", "witness-change"), ("append",), 30_000
+)  # fmt: skip
+
 # The core asserts some promises itself and stops the node rather than break them; that is how those bugs show.
 _ASSERTED: Final = "CRASH:AssertionError"
 
@@ -88,6 +102,7 @@ _c = checker_mutants
 _e = engine_mutants
 _r = raft_mutants
 _s = storage_mutants
+_w = witness_mutants
 
 
 def _planted(name: str) -> Patch:
@@ -107,6 +122,14 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant("M8", "truncate the log on any Append", "sim", ("R2", "R4", _ASSERTED), _r.truncates_always, _SIM, 100),
     Mutant("M9", "serve reads without ReadIndex", "sim", ("K1",), _r.reads_unproven, _SIM_READS, 20),
     Mutant("M10", "ReadIndex before the term's no-op commits", "sim", ("K1",), _r.reads_before_noop, _SIM_SLOW, 30),
+    Mutant("M14", "witness ack of an old subterm counted", "witness", ("W5", "R7"), _w.late_answer_is_a_record,
+           _SIM_FLAPPING, 100),
+    Mutant("M15", "witness votes ignoring the replication-set subset rule", "witness", ("W6", "R4", "P6"),
+           _w.vouchers_do_not_matter, _SIM_WITNESS, 100),
+    Mutant("M16", "no new entry on replication-set change", "witness", ("W3", "P10"), _w.set_changes_without_entry,
+           _SIM_WITNESS, 50),
+    Mutant("M17", "witness loses (term, subterm, set) on restart", "witness", ("W2", "W1", "R4"),
+           _w.forgets_on_restart, _SIM_WITNESS, 100),
     Mutant("M22", "failed fsync retried on the same descriptor", "crash", ("D1",), _s.sync_retried, _FAULTS),
     Mutant("M23", "recovery truncates at the first bad CRC though valid records follow", "crash", ("P9",),
            _s.cut_at_first_bad_frame, _DAMAGE),
@@ -118,6 +141,10 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant("M30", "a node that is being removed still counts for commits", "sim", ("R7", "R4", "R5"),
            _r.counts_the_removed, _SIM_MEMBERS, 100),
     Mutant("M31", "two membership changes in flight", "sim", ("R9",), _r.two_changes, _SIM_MEMBERS, 100),
+    Mutant("M30-w", "a node that is being removed counts in the place of another beside a witness", "witness",
+           ("R7", "R4", "R5"), _w.counts_the_removed_beside_a_witness, _SIM_REPLACED, 100),
+    Mutant("M31-w", "two membership changes in flight beside a witness", "witness", ("R9",), _r.two_changes,
+           _SIM_REPLACED, 100),
     Mutant("M32", "replica expires keys by its own clock", "sim", ("R5",), _e.expires_by_own_clock, _SIM_EXPIRY, 20),
     Mutant("M33", "MULTI not atomic across a yield point", "sim", ("P3", "K1"), _e.transaction_yields, _SIM_MULTI, 20),
     Mutant("M34", "definite error after the entry was appended", "sim", ("P3", "K1"), _e.definite_although_logged,
@@ -134,6 +161,37 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant("S7", "a sealed segment is not fsynced", "crash", ("P9",), _s.seal_not_synced, _STATES),
     Mutant("S8", "a full disk is ignored", "crash", ("D1", "FULL"), _s.full_disk_ignored, _FAULTS),
     Mutant("S9", "recovery leaves the torn tail in place", "crash", ("ONWARD",), _s.tail_left_in_place, _STATES),
+    Mutant("X1", "replication set changes within a subterm", "witness", ("W3",), _w.set_changes_within_a_subterm,
+           _SIM_FOUR, 50),
+    Mutant("X2", "a membership starts no subterm", "witness", ("W3",), _w.membership_starts_no_subterm, _SIM_REPLACED,
+           50),
+    Mutant("X3", "witness asked for an entry of a former subterm", "witness", ("W4",), _w.asks_for_a_former_subterm,
+           _SIM_FOUR, 50),
+    Mutant("X4", "witness counted before it has recorded", "witness", ("W5", "R7"), _w.counts_before_the_record,
+           _SIM_WITNESS, 50),
+    Mutant("X5", "leader alone with the witness counts its own un-fsynced entry", "witness", ("W4", "W5", "R7"),
+           _w.counts_its_unsynced_self, _SIM_WITNESS, 50),
+    Mutant("X6", "voters outside the set count for the witness's record", "witness", ("W4", "W5", "R7"),
+           _w.outsiders_count_for_the_record, _SIM_FOUR, 50),
+    Mutant("X7", "a record counts in the next term", "witness", ("W5", "R7"), _w.record_outlives_its_term,
+           _SIM_WITNESS, 50),
+    Mutant("X8", "leader outside its own set", "witness", ("LeaderS",), _w.leader_leaves_its_set, _SIM_WITNESS, 50),
+    Mutant("X9", "witness asked while it is at rest", "witness", ("WitnessQuiet",), _w.witness_is_always_asked,
+           _SIM_WITNESS, 5),
+    Mutant("X10", "witness without a state begins anew", "witness", ("NoAmnesia", "R4"), _w.lost_state_begins_anew,
+           _SIM_LOST, 50),
+    Mutant("X11", "witness answers before its record is synced", "witness", ("W1", "W2"), _w.answers_before_the_sync,
+           _SIM_WITNESS, 20),
+    Mutant("X12", "witness votes more than once in a term", "witness", ("W1", "R1"), _w.votes_as_often_as_asked,
+           _SIM_STORMY, 300),
+    Mutant("X13", "witness replaces a record by an older one", "witness", ("W2",), _w.records_whatever_comes,
+           _SIM_STORMY, 300),
+    Mutant("X14", "half of the full nodes elect without the witness", "witness", ("R1", "R4", "P6", "PinExclusive"),
+           _w.half_is_a_majority, _SIM_WITNESS, 20),
+    Mutant("X15", "a candidate overstates its subterm to the witness", "witness", ("R4", "P6", "PinExclusive"),
+           _w.candidate_boasts, _SIM_WITNESS, 50),
+    Mutant("X16", "a write is acknowledged with one copy although two are promised", "witness", ("P2",),
+           _w.one_copy_is_two, _SIM_WITNESS, 200),
     *(
         Mutant(known.name, f"checker {known.about}", "checker", ("GOLDEN",), _planted(known.name), _LINEAR)
         for known in _c.CHECKER_MUTANTS.values()
@@ -154,17 +212,12 @@ MUTANTS: Final[Sequence[Mutant]] = (
 
 _CHECKPOINTS: Final = "waits for checkpoints: the log is the only durable state, restart is replay"
 _LEASE: Final = "waits for lease mode's invariants L1-L4 in the simulator"
-_WITNESS: Final = "waits for the witness"
 _SLOTS: Final = "waits for sharded groups and slot handoff"
 
 WAITING: Final[Sequence[Waiting]] = (
     Waiting("M11", "serve reads after lease expiry", _LEASE),
     Waiting("M12", "lease measured with wall clock", _LEASE),
     Waiting("M13", "new leader does not wait out the old lease after restart", _LEASE),
-    Waiting("M14", "witness ack of an old subterm counted", _WITNESS),
-    Waiting("M15", "witness votes ignoring the replication-set subset rule", _WITNESS),
-    Waiting("M16", "no new entry on replication-set change", _WITNESS),
-    Waiting("M17", "witness loses (term, subterm, set) on restart", _WITNESS),
     Waiting("M18", "slot ownership applied at propose, before commit", _SLOTS),
     Waiting("M19", "handoff skips keys written after the copy cursor", _SLOTS),
     Waiting("M20", "handoff forgets the request-id table / TTLs", _SLOTS),

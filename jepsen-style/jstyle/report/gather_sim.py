@@ -122,7 +122,7 @@ def _facts(report: Report, plan: Plan, result: Mapping[str, Any], commit: str) -
     report.facts = [
         ("seed", str(plan.seed)),
         ("commit", commit),
-        ("nodes", str(plan.options.nodes)),
+        ("nodes", f"{plan.options.nodes}{f' and a witness ({plan.options.witness})' if plan.options.witness else ''}"),
         ("clients", str(len(plan.clients))),
         ("faults allowed", ", ".join(plan.classes) or "none"),
     ]

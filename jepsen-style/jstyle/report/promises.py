@@ -39,9 +39,22 @@ _PROMISES: Final = {
     "D4": "A node recovers to a prefix of its log that covers what it had acknowledged.",
     "K1": "The clients' histories pass their checkers.",
     "K2": "The final reads of all keys give what the committed log gives.",
+    "P2": "An acknowledged write is on as many disks as was promised.",
     "P3": "A definite error means that the command has no effect, ever.",
+    "P6": "A witness elects only who holds every acknowledged write; else the group stays without a leader.",
     "P9": "Recovery restores every acknowledged write or refuses and says why.",
     "P10": "A healed group elects a leader and finishes all pending work by itself.",
+    "W1": "A witness votes once in a term, and its vote and record are on its medium before it answers.",
+    "W2": "A witness's record never goes back and is the set its leader works with.",
+    "W3": "A leader's subterms only rise, each begins with an entry, and one subterm has one set and one membership.",
+    "W4": "A witness is asked to record a subterm only when a subquorum of its set holds an entry of it.",
+    "W5": "A leader counts the witness only for what the witness has recorded.",
+    "W6": "A witness votes only for who may hold everything, and is asked only when its vote alone is missing.",
+    "W7": "A witness keeps a few small records and nothing else.",
+    "LeaderS": "A leader belongs to the replication set it works with.",
+    "PinExclusive": "While a leader of two full nodes is pinned, nobody leads a later term.",
+    "WitnessQuiet": "A witness that stands in for nobody is not asked.",
+    "NoAmnesia": "A witness whose state is lost answers nothing.",
 }
 
 

@@ -136,12 +136,12 @@ class NodeClock:
         return WALL_START_MS + self.wall_offset_ms + (self.monotonic_ns() - self._wall_base_ns) // MS
 
     def call_later(self, delay_ms: float, fn: Callable[[], None]) -> Timer:
-        """See Clock. The delay is measured by this node's clock."""
+        """See Clock. The delay is measured by this node's clock; however short, time passes."""
         delay_ns = int(delay_ms * MS)
         if self._rate_ppm != RATE_ONE:
             delay_ns = delay_ns * RATE_ONE // self._rate_ppm
         timer = SimTimer(self, fn)
-        self.timeline.at(self._ahead_ns + max(delay_ns, 0), timer.fire)
+        self.timeline.at(self._ahead_ns + max(delay_ns, 1 if delay_ms > 0 else 0), timer.fire)
         return timer
 
     def call_soon(self, fn: Callable[[], None]) -> None:

@@ -18,6 +18,7 @@ from jstyle.sim.disk_faults import FaultOptions
 from jstyle.sim.machine import CLIENT_PORT, PEER_PORT, Machine
 from jstyle.sim.net import Fabric, NetOptions
 from jstyle.sim.timeline import MS, Timeline
+from jstyle.sim.witness_host import WitnessHost
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Options:
     # Sites that fire each time they are asked, also without ``buggify``; sites that never do.
     buggify_always: tuple[str, ...] = ()
     buggify_never: tuple[str, ...] = ()
+    # What the founding group's witness is: "" none, or one of witness_host.KINDS.
+    witness: str = ""
 
 
 class Cluster:
@@ -55,13 +58,24 @@ class Cluster:
         self._tables: dict[int, Table] = {}
         self.machines = [Machine(self, n) for n in range(1, count + self.options.spares + 1)]
         book = {m.node_id: addresses.Address(m.name, CLIENT_PORT, PEER_PORT) for m in self.machines[:count]}
+        self.witness: WitnessHost | None = None
+        witness = None
+        if self.options.witness:
+            self.witness = WitnessHost(self, self.options.witness)
+            witness = self.witness.found()
+            self.witness.start()
         for machine in self.machines[:count]:
-            machine.found(book)
+            machine.found(book, witness)
             machine.start()
         self.founded = True
         for machine in self.machines:
             if machine.disk.faults is not None:
                 machine.disk.faults.enabled = True
+
+    def peer_names(self) -> list[str]:
+        """Every host that nodes talk to: the nodes' own, and the witness's."""
+        names = [machine.name for machine in self.machines]
+        return names if self.witness is None else [*names, self.witness.name]
 
     def table(self, number: int) -> Table:
         """A machine's own command table: it counts calls."""

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
 from jstyle.sim.buggify import SITES
 from jstyle.sim.runner import Result
-from jstyle.sim.swarm import CLASSES, KINDS, STANDING
+from jstyle.sim.swarm import ALL_CLASSES, KINDS, STANDING
+from jstyle.sim.swarm_witness import WITNESS_KINDS
+
+_KINDS: Final = {**KINDS, **WITNESS_KINDS}
 
 
 @dataclass
@@ -43,7 +47,7 @@ class Coverage:
 
     def never(self) -> tuple[list[str], list[str]]:
         """Faults that never struck, as class/kind or class, and sites that never fired."""
-        kinds = [f"{cls}/{kind}" for cls in KINDS for kind in KINDS[cls] if not self.injected[f"{cls}/{kind}"]]
+        kinds = [f"{cls}/{kind}" for cls in _KINDS for kind in _KINDS[cls] if not self.injected[f"{cls}/{kind}"]]
         kinds += [cls for cls in STANDING if not self.allowed[cls]]
         return kinds, [site for site in SITES if not self.fired[site]]
 
@@ -52,8 +56,8 @@ class Coverage:
         table = Table(title="faults", title_justify="left")
         for heading in ("class", "runs with it", "runs it struck in", "strikes"):
             table.add_column(heading, justify="right" if heading.startswith("runs") else "left", overflow="fold")
-        for cls in CLASSES:
-            kinds = ", ".join(f"{kind} {self.injected[f'{cls}/{kind}']}" for kind in KINDS.get(cls, ()))
+        for cls in ALL_CLASSES:
+            kinds = ", ".join(f"{kind} {self.injected[f'{cls}/{kind}']}" for kind in _KINDS.get(cls, ()))
             table.add_row(cls, str(self.allowed[cls]), str(self.struck[cls]), kinds or "all the time")
         console.print(table)
         medium = [name for name in sorted(self.injected) if name.startswith("medium/")]

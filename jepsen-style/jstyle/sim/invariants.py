@@ -13,9 +13,11 @@ from durakv.app import App
 from jstyle.sim.cluster import Cluster
 from jstyle.sim.machine import Machine
 from jstyle.sim.probe import DurableState
+from jstyle.sim.quorums import is_quorum, overlap
 from jstyle.sim.shadow import DIGEST_STRIDE, Shadow
 from jstyle.sim.violation import Violation
-from raft.types import EntryKind, Membership, Role
+from jstyle.sim.witness_invariants import WitnessInvariants
+from raft.types import EntryKind, Role
 
 _ALL_BYTES: Final = 1 << 40
 
@@ -91,9 +93,16 @@ class Invariants:
         self.leaders: dict[int, str] = {}
         self.watches = [Watch(machine, shadow) for machine in cluster.machines]
         self.by_id = {watch.machine.node_id: watch for watch in self.watches}
+        self.witness: WitnessInvariants | None = None
+        if cluster.witness is not None:
+            self.witness = WitnessInvariants(cluster.witness, self.watches, shadow)
         self.digests_compared = 0
         self.certificates = 0
         self.recoveries = 0
+        # How many full nodes must hold what a client was told is done.
+        self.copies = int(cluster.options.directives.get("min-data-copies", "1"))
+        if self.copies > 1:
+            shadow.on_acknowledged = self.acknowledged
         # Told when a machine's process begins or ends.
         self.on_process: Callable[[Watch], None] | None = None
 
@@ -123,7 +132,16 @@ class Invariants:
             applied = app.engine.applier.applied
             if applied != watch.applied:
                 self._applied(watch, app, applied)
+        if self.witness is not None:
+            self.witness.check()
         return False
+
+    def acknowledged(self, indexes: list[int]) -> None:
+        """A client was told of a write, which one of these entries did. Raises Violation P2."""
+        terms = self.shadow.terms
+        held = [sum(watch.holds(index, terms[index]) for watch in self.watches) for index in indexes]
+        if max(held, default=0) < self.copies:
+            raise Violation("P2", f"entries {indexes} were acknowledged with {held} copies; {self.copies} are promised")
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -167,6 +185,8 @@ class Invariants:
         if core.role == Role.LEADER and not led:
             self._elected(watch, app)
         if log.commit != watch.commit:
+            if self.witness is not None:
+                self.witness.before_commit(watch)
             self._committed(watch, app, led=led)
         watch.term, watch.role, watch.commit = core.term, core.role, log.commit
         watch.last, watch.last_term = log.last, log.last_term
@@ -188,7 +208,11 @@ class Invariants:
             if start > log.last:
                 return
         for entry in log.entries(start, log.last + 1, _ALL_BYTES):
-            self.shadow.note(watch.where, entry.index, entry.term, entry.subterm, entry.kind, entry.data, before)
+            known = self.shadow.note(
+                watch.where, entry.index, entry.term, entry.subterm, entry.kind, entry.data, before
+            )
+            if entry.term == before and known.subterm < self.shadow.entries[entry.index - 1, before].subterm:
+                raise Violation("W3", f"{watch.where} holds entry {entry.index} of a lower subterm than the one before")
             if entry.kind == EntryKind.CONFIG:
                 self._membership_appended(watch, app, entry.index)
             before = entry.term
@@ -236,7 +260,11 @@ class Invariants:
             former = sum(at <= watch.last for at, _ in core.conf)
             memberships = memberships[max(former - 1, 0) :]
         self.certificates += 1
-        if not any(_is_quorum(membership, holders) for membership in memberships):
+        witness = self.witness
+        if not any(
+            is_quorum(one, holders) or (witness is not None and witness.vouches(commit, term, one, holders))
+            for one in memberships
+        ):
             raise Violation(
                 "R7", f"{watch.where} commits {commit} of term {term}, which is durable only on {holders} of "
                 f"{memberships[-1]!r}",
@@ -249,7 +277,7 @@ class Invariants:
             if len(open_changes) > 1:
                 raise Violation("R9", f"{watch.where} has uncommitted memberships at {open_changes}")
         pair = [membership for at, membership in core.conf if at <= index][-2:]
-        if len(pair) == 2 and not _overlap(pair[0], pair[1]):
+        if len(pair) == 2 and not overlap(pair[0], pair[1]):
             raise Violation("R9", f"quorums of {pair[0]!r} and {pair[1]!r} need not meet")
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -270,26 +298,3 @@ class Invariants:
         self.digests_compared += 1
         if self.shadow.digest_of(app.engine.ks) != expected:
             raise Violation("R5", f"{watch.where} holds another state at index {applied} than the log gives")
-
-
-def _halves(membership: Membership) -> list[tuple[int, ...]]:
-    return [half for half in (membership.voters, membership.voters_outgoing) if half]
-
-
-def _is_quorum(membership: Membership, nodes: list[int]) -> bool:
-    halves = _halves(membership)
-    return bool(halves) and all(2 * sum(node in nodes for node in half) > len(half) for half in halves)
-
-
-def _overlap(old: Membership, new: Membership) -> bool:
-    """Whether every quorum of one meets every quorum of the other, by some pair of their halves."""
-    if not _halves(old):
-        return True
-    return any(_always_meet(a, b) for a in _halves(old) for b in _halves(new))
-
-
-def _always_meet(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    both = sum(node in b for node in a)
-    need_a, need_b = len(a) // 2 + 1, len(b) // 2 + 1
-    # Worst case: each quorum takes as few common nodes as it can.
-    return max(need_a - (len(a) - both), 0) + max(need_b - (len(b) - both), 0) > both

@@ -20,6 +20,7 @@ from jstyle.sim.schedule import Plan
 from jstyle.sim.shadow import Shadow
 from jstyle.sim.timeline import MS, SECOND
 from jstyle.sim.violation import Violation
+from jstyle.sim.witness_oracle import WitnessOracle
 from raft.types import Membership
 
 ELECTION_TIMEOUTS_MAX: Final = 10
@@ -28,6 +29,8 @@ _SETTLE_MS: Final = 15_000
 _SETTLES_MAX: Final = 20
 _HEARING_MS: Final = 120_000
 _QUEUE_BYTES_MAX: Final = 1 << 20
+# For how many election timeouts nobody leads a core that must not serve.
+_LEADERLESS_TIMEOUTS: Final = 12
 
 
 class _Spoilt(Exception):
@@ -50,7 +53,15 @@ class Liveness:
         self.core: list[Machine] = []
         self._memberships: list[int] = []
         self.expected = True
+        # In words, why no service is expected; "" when it is, or when a medium was damaged.
+        self.barred = ""
         self.leader_ms = -1
+        self.oracle: WitnessOracle | None = None
+        # Whether somebody in the core may lead, and who led when that was first asked: (node, term).
+        self._allowed = True
+        self._leaders: list[tuple[int, int]] = []
+        if invariants.witness is not None:
+            self.oracle = WitnessOracle(invariants.witness)
 
     def run(self) -> None:
         """Heal and require. Raises Violation P9, P10 or R5."""
@@ -58,6 +69,17 @@ class Liveness:
             self._run()
         except _Spoilt:
             self.expected = False
+        except Violation as error:
+            if error.invariant != "P10" or not self._barred_by_others():
+                raise
+            self.expected = False
+
+    def _barred_by_others(self) -> bool:
+        """Whether a node outside the core, left as it was, has taken the witness's word from it and went."""
+        if self.oracle is None or self.plan.rest_gone or self.oracle.may_serve(self._apps()):
+            return False
+        self.barred = "a node outside the core took the witness's record with it"
+        return True
 
     def _run(self) -> None:
         nodes = self.plan.core or self._members()
@@ -65,10 +87,14 @@ class Liveness:
         self.nemesis.heal(nodes)
         for client in self.clients:
             client.restrict(nodes)
+        self._begin_watching()
         self._await_recovery()
         if not self.expected:
             return
         self._await_hearing()
+        if not self._may_serve():
+            self.expected = False
+            return
         self._await_leader()
         # How long the election itself may take is bounded by time: two voters that split their votes need more terms.
         terms_before = self._term()
@@ -110,6 +136,7 @@ class Liveness:
         def after_event() -> bool:
             self.invariants.check()
             self._watch_media()
+            self._watch_elections()
             if not self.plan.core:
                 self._drop_removed()
             return bool(until())
@@ -170,6 +197,39 @@ class Liveness:
 
         if not self._wait(_HEARING_MS, ready):
             raise Violation("P10", f"{waiting} took no input within {_HEARING_MS} ms of being healed")
+
+    def _begin_watching(self) -> None:
+        """From now on an election is held against what the oracle said just before it."""
+        oracle = self.oracle
+        if oracle is not None:
+            oracle.look(reached=self.plan.core_witness)
+            self._leaders = self._leading()
+            self._allowed = oracle.may_serve(self._apps())
+
+    def _leading(self) -> list[tuple[int, int]]:
+        return [(app.node.node_id, app.node.core.term) for app in self._apps() if app.engine.leading]
+
+    def _watch_elections(self) -> None:
+        """Raises P6. Whoever may serve once may go on."""
+        oracle = self.oracle
+        if oracle is None or self._allowed:
+            return
+        if self.plan.rest_gone and any(one not in self._leaders for one in self._leading()):
+            raise Violation("P6", f"core {self.nodes()} may lack what the others held: {self._picture()}")
+        self._allowed = oracle.may_serve(self._apps())
+
+    def _may_serve(self) -> bool:
+        """What the oracle says; where it says no, time passes in which nobody may come to lead. Raises P6."""
+        if self.oracle is None or self._allowed:
+            return True
+        if self._wait(_LEADERLESS_TIMEOUTS * self._timeout_ms(), lambda: self._allowed):
+            return True
+        if self.plan.rest_gone:
+            self.barred = "the core must not serve without the nodes that are gone, and did not"
+        else:
+            # Somebody outside may still help; nothing is promised, nothing is forbidden.
+            self.barred = "the core may not serve by itself, and the others are not gone"
+        return False
 
     def _apps(self) -> list[App]:
         found = [machine.app for machine in self.core]

@@ -30,6 +30,7 @@ from raft.types import Entry
 
 if TYPE_CHECKING:
     from jstyle.sim.cluster import Cluster
+    from jstyle.sim.witness_lane import WitnessLane
 
 CLUSTER_ID: Final = bytes(range(16))
 CLIENT_PORT: Final = 7000
@@ -112,6 +113,8 @@ class Machine:
             self.buggify = Buggify(seed, self.name, enable, always=options.buggify_always, never=options.buggify_never)
         self.app: App | None = None
         self.clock: NodeClock | None = None
+        # The process's way to a witness that is no process.
+        self.lane: WitnessLane | None = None
         self.events = Events(self)
         # Exit codes of ended processes, and why starts were refused.
         self.exits: list[int] = []
@@ -139,8 +142,10 @@ class Machine:
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
-    def found(self, book: dict[int, addresses.Address]) -> None:
-        """Create the data directory of a founding voter, all of it durable, as ``cluster up`` does."""
+    def found(self, book: dict[int, addresses.Address], witness: tuple[int, str] | None = None) -> None:
+        """Create the data directory of a founding voter, all of it durable, as ``cluster up`` does. ``witness``: id
+        and address of one whose state exists.
+        """
         clock = self._new_clock()
         self.disk.boot(None)
         store: Store[Entry] = open_store(
@@ -148,7 +153,7 @@ class Machine:
             _ignore, StoreOptions(CLUSTER_ID, self.node_id, reserve_bytes=0,
                                   min_free_bytes=0, segment_bytes=1 << 16),
         )  # fmt: skip
-        write_bootstrap(store, sorted(book), book)
+        write_bootstrap(store, sorted(book), book, witness)
         clock.kill()
         after_power_cut(self.disk, CrashPolicy("nothing"), self.random)
         self.clock = None
@@ -179,7 +184,10 @@ class Machine:
         cluster, clock = self.cluster, self.clock
         assert clock is not None
         rng = NodeRng(stream(cluster.seed, "node", self.name, self.starts))
-        world = World(clock, rng, self.disk, HostNetwork(cluster.fabric, self.name), Process(), self.buggify)
+        self.lane = cluster.witness.lane(clock, self.name) if cluster.witness is not None else None
+        world = World(
+            clock, rng, self.disk, HostNetwork(cluster.fabric, self.name), Process(), self.buggify, self.lane
+        )  # fmt: skip
         try:
             self.app = build(world, self._settings(), self.events, self._on_exit, cluster.table(self.number))
         except (StorageError, OSError) as error:
@@ -221,7 +229,7 @@ class Machine:
     def crash(self) -> None:
         """Kill the process: the page cache stays, unsynced or not; peers hear of it from the kernel."""
         if self.clock is not None and self.clock.alive:
-            self.disk.interrupt()
+            self._interrupt()
             self._end(None, power_cut=False)
 
     def power_cut(self, policy: CrashPolicy | None = None) -> None:
@@ -229,11 +237,16 @@ class Machine:
         process runs.
         """
         if self.clock is not None and self.clock.alive:
-            self.disk.interrupt()
+            self._interrupt()
             self._end(None, power_cut=True)
         self.host.powered = False
         after_power_cut(self.disk, policy if policy is not None else CrashPolicy.draw(self.random), self.random)
         self.cluster.timeline.fold("power-cut", self.name)
+
+    def _interrupt(self) -> None:
+        self.disk.interrupt()
+        if self.lane is not None:
+            self.lane.interrupt()
 
     def power_cut_in_batch(self, calls: int) -> None:
         """Let the power go when ``calls`` more changing disk calls were made, in the middle of whatever it does."""

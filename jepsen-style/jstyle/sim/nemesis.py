@@ -16,6 +16,7 @@ from jstyle.sim.cluster import Cluster
 from jstyle.sim.disk_crash import CrashPolicy
 from jstyle.sim.invariants import Watch
 from jstyle.sim.machine import CLIENT_PORT, CLUSTER_ID, PEER_PORT, Machine
+from jstyle.sim.nemesis_witness import WitnessNemesis
 from jstyle.sim.net_stream import End
 from jstyle.sim.schedule import Plan, Strike
 from jstyle.sim.timeline import MS
@@ -66,6 +67,10 @@ class Nemesis:
             "swizzle": self._swizzle,
             "transfer": self._transfer,
         }
+        self.witness: WitnessNemesis | None = None
+        if cluster.witness is not None:
+            self.witness = WitnessNemesis(cluster, cluster.witness)
+            self._kinds |= self.witness.kinds
 
     def begin(self) -> None:
         """Put all strikes on the timeline."""
@@ -234,10 +239,10 @@ class Nemesis:
         return self._change("add-learner", machine.node_id, f"{machine.name}:{CLIENT_PORT}@{PEER_PORT}")
 
     def _remove_node(self, strike: Strike) -> Undo | None:
-        """Remove a voter, perhaps the leader, as long as three stay."""
+        """Remove a voter, perhaps the leader, as long as three stay, or two beside a witness."""
         membership = self._membership()
         voters = membership.voters
-        if len(voters) < 4 or membership.is_joint():
+        if len(voters) < (3 if membership.witness else 4) or membership.is_joint():
             return None
         node_id = voters[int(strike.params["pick"]) % len(voters)]
         self.was_member[node_id] = None
@@ -248,9 +253,9 @@ class Nemesis:
     def pairs(self, strike: Strike) -> list[tuple[str, str]]:
         """The directed links that a partition of ``params["shape"]`` cuts."""
         names = [machine.name for machine in self.cluster.machines]
-        hosts = [*names, *[plan.name for plan in self.plan.clients]]
         victims = [machine.name for machine in self.machines(strike)]
-        others = [name for name in names if name not in victims]
+        parted = self.cluster.peer_names() if strike.params.get("witness") else names
+        others = [name for name in parted if name not in victims]
         shape = strike.params["shape"]
         if shape == "isolate":
             return [pair for v in victims for o in others for pair in ((v, o), (o, v))]
@@ -259,7 +264,7 @@ class Nemesis:
         if shape == "one-way-out":
             return [(v, o) for v in victims for o in others]
         if shape == "clients":
-            clients = [host for host in hosts if host not in names]
+            clients = [plan.name for plan in self.plan.clients]
             return [pair for v in victims for c in clients for pair in ((v, c), (c, v))]
         if shape == "bridge" and others:
             # The first other node sees everybody, the rest see only their side.
@@ -292,11 +297,11 @@ class Nemesis:
         return _nothing if pairs else None
 
     def _swizzle(self, strike: Strike) -> Undo | None:
-        self.cluster.fabric.swizzle([machine.name for machine in self.cluster.machines], strike.for_ms * MS)
+        self.cluster.fabric.swizzle(self.cluster.peer_names(), strike.for_ms * MS)
         return _nothing
 
     def _reset(self, strike: Strike) -> Undo | None:
-        names = [machine.name for machine in self.cluster.machines]
+        names = self.cluster.peer_names()
         victims = [machine.name for machine in self.machines(strike)]
         scope = strike.params["scope"]
 
@@ -401,7 +406,14 @@ class Nemesis:
         self.healed = list(core)
         cluster = self.cluster
         members = [cluster.machine(node) for node in core]
-        names = [machine.name for machine in members] + [plan.name for plan in self.plan.clients]
+        peers = [machine.name for machine in members]
+        if self.witness is not None:
+            self.witness.heal(whole=self.plan.core_witness, leave=not self.plan.rest_gone)
+            if self.plan.core_witness:
+                peers.append(self.witness.host.name)
+            if self.plan.rest_gone:
+                self._end_rest(core)
+        names = peers + [plan.name for plan in self.plan.clients]
         for link in cluster.fabric.links():
             # What is slow, lossy or clogged is so for a while only and ends everywhere; cuts end inside the core.
             link.slowness = 1
@@ -414,13 +426,19 @@ class Nemesis:
         for machine in cluster.machines:
             if machine.buggify is not None:
                 machine.buggify.calm = True
-        self._whole_cuts([machine.name for machine in members])
+        self._whole_cuts(peers)
         self._end_slow_streams()
         # Again for those that were being opened just then.
         cluster.timeline.at(_LATE_MS * MS, self._end_slow_streams)
         for machine in members:
             cluster.fabric.refuse(machine.name, refusing=False)
             self._heal_machine(machine)
+
+    def _end_rest(self, core: list[int]) -> None:
+        """What is not of the core is gone for good."""
+        for machine in self.cluster.machines:
+            if machine.node_id not in core:
+                machine.crash()
 
     def _whole_cuts(self, core: list[str]) -> None:
         """A node cut off from some of the core is cut off from all of it, direction by direction: one that leads a part

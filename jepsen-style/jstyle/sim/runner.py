@@ -60,6 +60,8 @@ class Result:
     digests_compared: int = 0
     recoveries: int = 0
     leader_ms: int = -1
+    # What a witness was good for: how often a leader was pinned, votes it gave and refused, and the like.
+    witness: dict[str, int] = field(default_factory=dict)
     # Classes of faults that the plan allowed, and "class/kind" -> how often one struck.
     classes: list[str] = field(default_factory=list)
     injected: dict[str, int] = field(default_factory=dict)
@@ -276,6 +278,10 @@ def _collect(result: Result, current: Run) -> None:
     result.digests_compared = invariants.digests_compared
     result.recoveries = invariants.recoveries
     result.leader_ms = current.liveness.leader_ms
+    if invariants.witness is not None:
+        result.witness = dict(sorted(invariants.witness.counts.items()))
+        result.witness["records"] = invariants.witness.records.changes
+        result.witness["barred"] = int(bool(current.liveness.barred))
     result.classes = list(current.plan.classes)
     result.injected = dict(current.nemesis.injected)
     for machine in current.cluster.machines:
@@ -287,7 +293,8 @@ def _collect(result: Result, current: Run) -> None:
     for (workload, f, outcome), count in sorted(current.history.counts.items()):
         result.ops[f"{workload} {f} {outcome}"] = count
     if not current.liveness.expected:
-        result.why.append("the oracle expects no service: final reads left out")
+        why = current.liveness.barred or "the oracle expects no service"
+        result.why.append(f"{why}: final reads left out")
 
 
 def _judge(result: Result, name: str, history: list[Op], judge: Judge) -> None:

@@ -43,7 +43,9 @@ class Strike:
 
 @dataclass
 class Plan:
-    """Times are milliseconds of true time after the clients begin. ``core``: the nodes that must serve in the end."""
+    """Times are milliseconds of true time after the clients begin. ``core``: the nodes that must serve in the end,
+    with the witness if ``core_witness``; all others are then gone for good if ``rest_gone``, else as they are.
+    """
 
     seed: int
     options: Options = field(default_factory=Options)
@@ -53,6 +55,8 @@ class Plan:
     safety_ms: int = 30_000
     liveness_ms: int = 30_000
     core: list[int] = field(default_factory=list)
+    core_witness: bool = True
+    rest_gone: bool = False
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -97,7 +101,8 @@ def plan_of(data: dict[str, Any]) -> Plan:
         options: Options = _build(Options, data["options"])
         return Plan(
             int(data["seed"]), options, list(data["classes"]), clients, strikes, int(data["safety_ms"]),
-            int(data["liveness_ms"]), list(data["core"]),
+            int(data["liveness_ms"]), list(data["core"]), bool(data.get("core_witness", True)),
+            bool(data.get("rest_gone", False)),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise PlanError(

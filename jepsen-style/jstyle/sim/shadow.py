@@ -50,14 +50,15 @@ class Known:
 class Effect:
     """One command with an effect: how often clients asked for it and gave up, how often the log ran it."""
 
-    __slots__ = ("asked", "refused", "replies", "runs")
+    __slots__ = ("asked", "at", "refused", "replies", "runs")
 
     def __init__(self) -> None:
         self.asked = 0
         self.refused = 0
         self.runs = 0
-        # What it answered each time, as a client decodes it.
+        # What it answered each time, as a client decodes it, and the index of the entry that ran it.
         self.replies: list[object] = []
+        self.at: list[int] = []
 
 
 class Shadow:
@@ -74,6 +75,9 @@ class Shadow:
         self.keys: dict[tuple[int, bytes], None] = {}
         self.internal_errors = 0
         self._where = "nothing yet"
+        self._index = 0
+        # Told of the indexes of which one must account for an answer that a client got.
+        self.on_acknowledged: Callable[[list[int]], None] | None = None
         self._handlers: dict[str, Callable[[Any, list[bytes]], object]] = {}
         table = build_table()
         for row in table.all:
@@ -143,6 +147,7 @@ class Shadow:
     def _apply(self, index: int, term: int, known: Known) -> None:
         applier = self.applier
         self._where = f"entry {index} of term {term}"
+        self._index = index
         if known.kind == EntryKind.NORMAL:
             applier.apply_payload(index, known.data)
         elif known.kind == EntryKind.NOOP and known.subterm == 0:
@@ -218,6 +223,7 @@ class Shadow:
         if effect.runs > effect.asked - effect.refused:
             self._overrun(token, effect)
         effect.replies.append(decoded(encode(reply, 2)))
+        effect.at.append(self._index)
 
     def _overrun(self, token: Token, effect: Effect) -> None:
         if effect.runs > effect.asked:
@@ -255,6 +261,8 @@ class Shadow:
                 raise Violation("D1", f"{_shown(token)} was answered {reply!r} but no committed entry runs it")
             if reply not in effect.replies:
                 raise Violation("R5", f"{_shown(token)} was answered {reply!r}; the log gives {effect.replies[-3:]!r}")
+            if self.on_acknowledged is not None:
+                self.on_acknowledged([at for at, one in zip(effect.at, effect.replies, strict=True) if one == reply])
 
 
 def _shown(token: Token) -> str:

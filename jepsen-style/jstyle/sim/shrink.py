@@ -144,11 +144,16 @@ class Shrinker:
 
     def _fewer_nodes(self) -> None:
         nodes = self.best.options.nodes
-        while nodes > 1:
+        witnessed = bool(self.best.options.witness)
+        while nodes > (2 if witnessed else 1):
             nodes -= 2
             plan = deepcopy(self.best)
             plan.options.nodes = nodes
             plan.core = list(range(1, nodes // 2 + 2))
+            if witnessed and self.best.core:
+                plan.core = [node for node in self.best.core if node <= nodes] or [1]
+            elif witnessed:
+                plan.core = []
             plan.clients = [replace(c, home=c.home if c.home <= nodes else 1) for c in plan.clients]
             plan.strikes = [s for s in plan.strikes if not s.target.isdigit() or int(s.target) <= nodes]
             if not self.accept(plan):

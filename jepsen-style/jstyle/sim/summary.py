@@ -46,6 +46,9 @@ class Summary:
     recoveries: int = 0
     events: int = 0
     by_valid: Counter[str] = field(default_factory=Counter)
+    # What witnesses were good for, and in how many runs there was one.
+    witness: Counter[str] = field(default_factory=Counter)
+    witnessed: int = 0
     coverage: Coverage = field(default_factory=Coverage)
     ops: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -65,6 +68,8 @@ class Summary:
         self.events += result.event
         self.by_valid[result.valid] += 1
         self.coverage.add(result)
+        self.witness.update(result.witness)
+        self.witnessed += bool(result.witness)
         self.ops.update(result.ops)
         for name, valid in result.verdicts.items():
             self.verdicts[f"{name} {valid}"] += 1
@@ -109,6 +114,9 @@ class Summary:
             f"{self.events} events, {self.elections} elections, {self.commits} entries committed, {self.certificates} "
             f"commit certificates, {self.digests_compared} states compared, {self.recoveries} starts"
         )
+        if self.witnessed:
+            told = ", ".join(f"{name} {count}" for name, count in sorted(self.witness.items()))
+            console.print(f"{self.witnessed} runs with a witness: {told}", soft_wrap=True)
         self.coverage.show(console)
         self._show_ops(console)
         if self.verdicts:

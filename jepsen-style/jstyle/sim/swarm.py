@@ -20,6 +20,17 @@ from jstyle.sim.interposer import FrameOptions
 from jstyle.sim.net import NetOptions
 from jstyle.sim.schedule import Plan, Strike
 from jstyle.sim.streams import stream
+from jstyle.sim.swarm_witness import (
+    WITNESS_CLASSES,
+    WITNESS_SHAPES,
+    classes_of,
+    core_of,
+    place_of,
+    shape_of,
+    strikes_of,
+    two_copies,
+    with_witness_cut_off,
+)
 from jstyle.sim.workloads.catalogue import WORKLOADS
 
 # Classes that strike at times, and classes that are a property of the world.
@@ -37,8 +48,10 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
     "disk-full": ("disk-full",), "rot": ("flip-bit",), "transfer": ("transfer",),
     "membership": ("add-node", "remove-node"),
 }  # fmt: skip
-SHAPES: Final = {"1": 1, "3": 3, "5": 5}
+SHAPES: Final = {"1": 1, "3": 3, "5": 5, **WITNESS_SHAPES}
+ALL_CLASSES: Final = (*CLASSES, *WITNESS_CLASSES)
 _DRIFT_BOUND_PPM: Final = 1000
+_COPIES: Final = 2
 
 
 class Draw:
@@ -66,18 +79,46 @@ def draw_plan(seed: int, draw: Draw | None = None) -> Plan:
     """The plan of a seed."""
     draw = draw if draw is not None else Draw()
     random = stream(seed, "swarm", "plan")
+    shape = draw.shape or shape_of(seed)
     nodes = SHAPES[draw.shape] if draw.shape else random.choice((1, 3, 3, 3, 3, 3, 3, 5, 5, 5))
-    classes = _classes(random) if draw.classes is None else list(draw.classes)
+    nodes = SHAPES[shape] if shape else nodes
+    classes = _classes(random) if draw.classes is None else _named(draw.classes, CLASSES)
     if nodes == 1:
         # Nobody holds a second copy of what rots, and nobody takes over.
         classes = [name for name in classes if name not in {"rot", "transfer", "partition", "clog", "membership"}]
+    extra: list[str] = []
+    if shape in WITNESS_SHAPES:
+        extra = classes_of(seed, classes, CLASSES) if draw.classes is None else _named(draw.classes, WITNESS_CLASSES)
+        # While the witness stands in there may be one copy of a write, so no medium may lie.
+        classes = [name for name in classes if name != "rot"]
     options = _options(random, nodes, classes)
-    plan = Plan(seed, options, classes, safety_ms=draw.safety_ms)
+    plan = Plan(seed, options, classes + extra, safety_ms=draw.safety_ms)
     plan.clients = _clients(stream(seed, "swarm", "clients"), nodes, draw.workloads)
     plan.strikes = _strikes(seed, plan, nodes)
     # With changes of membership the core is all who are members in the end.
     plan.core = [] if "membership" in classes else _core(random, seed, nodes, options, rot="rot" in classes)
+    if shape in WITNESS_SHAPES:
+        _add_witness(seed, plan)
     return plan
+
+
+def _named(wanted: tuple[str, ...], known: tuple[str, ...]) -> list[str]:
+    return [name for name in wanted if name in known]
+
+
+def _add_witness(seed: int, plan: Plan) -> None:
+    plan.options.witness = place_of(seed)
+    with_witness_cut_off(seed, plan.strikes)
+    plan.strikes += strikes_of(seed, plan.classes, plan.safety_ms)
+    plan.strikes.sort(key=lambda strike: strike.at_ms)
+    core, plan.core_witness, plan.rest_gone = core_of(seed, plan.options.nodes)
+    if plan.core:
+        plan.core = core
+    else:
+        plan.core_witness = True
+    if (not plan.core or len(plan.core) >= _COPIES) and two_copies(seed):
+        # A core of one full node would have to refuse writes for ever.
+        plan.options.directives["min-data-copies"] = str(_COPIES)
 
 
 def _classes(random: Random) -> list[str]:
