@@ -34,7 +34,7 @@ _LEADERLESS_TIMEOUTS: Final = 12
 
 
 class _Spoilt(Exception):
-    """A node of the core came upon the damage of its medium and stopped: nothing is promised any more."""
+    """A node of the core stopped over the damage of its medium, or a broken node leads: nothing is promised any more."""
 
 
 class Liveness:
@@ -297,6 +297,9 @@ class Liveness:
         if not self._wait(slowest_ms + _SETTLE_MS, lambda: not any(client.busy for client in self.clients)):
             raise Violation("P10", "client operations stay open")
         if not self._catches_up():
+            if self._led_from_afar():
+                self.barred = "a leader outside the core cannot be reached by all of it"
+                raise _Spoilt
             raise Violation("P10", f"core {self.nodes()} does not catch up: {self._picture()}")
         expected = self.shadow.full_digest()
         for machine in self.core:
@@ -304,6 +307,15 @@ class Liveness:
                 raise Violation(
                     "R5", f"{machine.name} holds another state at index {self.shadow.commit} than the log gives"
                 )
+
+    def _led_from_afar(self) -> bool:
+        """Whether a node that was not healed leads, and some way between it and the core is broken for good."""
+        leader, fabric = self.cluster.leader(), self.cluster.fabric
+        if leader is None or leader.node_id in self.nodes():
+            return False
+        return fabric.host(leader.name).refusing or any(
+            fabric.is_cut(*pair) for m in self.core for pair in ((m.name, leader.name), (leader.name, m.name))
+        )
 
     def _catches_up(self) -> bool:
         """A node that is far behind, one entry a message, may need long; but it must not stand still on the way."""
