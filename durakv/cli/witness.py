@@ -142,6 +142,11 @@ def _until_done(begin: Callable[[WitnessParts, Callable[[OSError | None], None]]
         parts = WitnessParts(RealClock(loop), RealRng(), RealNetwork(loop), disk, open_object_store)
         begin(parts, finished.set_result)
         error = loop.run_until_complete(finished)
+        # A dial that is under way when the answer is known, by another way, has nobody to tell any more.
+        dials = asyncio.all_tasks(loop)
+        for dial in dials:
+            dial.cancel()
+        loop.run_until_complete(asyncio.gather(*dials, return_exceptions=True))
     finally:
         disk.close()
         loop.close()

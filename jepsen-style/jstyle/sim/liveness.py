@@ -34,7 +34,7 @@ _LEADERLESS_TIMEOUTS: Final = 12
 
 
 class _Spoilt(Exception):
-    """A node of the core stopped over the damage of its medium, or a broken node leads: nothing is promised any more."""
+    """A node of the core stopped over the damage of its medium, or a broken node leads: nothing is promised now."""
 
 
 class Liveness:
