@@ -146,7 +146,8 @@ def _until_done(begin: Callable[[WitnessParts, Callable[[OSError | None], None]]
         dials = asyncio.all_tasks(loop)
         for dial in dials:
             dial.cancel()
-        loop.run_until_complete(asyncio.gather(*dials, return_exceptions=True))
+        if dials:
+            loop.run_until_complete(asyncio.wait(dials))
     finally:
         disk.close()
         loop.close()
