@@ -202,7 +202,8 @@ class Mark:
         steps = journal.steps
         taken = steps[self.steps :]
         del steps[self.steps :]
-        for target, op, a, b in reversed(taken):
+        taken.reverse()
+        for target, op, a, b in taken:
             target.undo(op, a, b)
         # Undoing leaves no steps worth keeping.
         del steps[self.steps :]

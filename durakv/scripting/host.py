@@ -161,8 +161,8 @@ class Scripting:
             raise CommandError("ERR Error registering functions: FUNCTION LOAD timeout") from None
         except OutOfMemory:
             raise CommandError("ERR Error registering functions: not enough memory") from None
-        except ScriptError as e:
-            raise CommandError("ERR Error registering functions: " + e.text) from None
+        except ScriptError as error:
+            raise CommandError("ERR Error registering functions: " + error.text) from None
         for function_name, description, words in found:
             flags = 0
             for word in words:

@@ -280,8 +280,8 @@ class Machine:
             if isinstance(answer, (CommandError, ErrorReply)):
                 return _ERROR, answer.text.encode("utf-8", "surrogateescape"), cost
             return _OK, reply.to_lua(answer, resp, self.table_from), cost
-        except BaseException as e:  # noqa: BLE001 - raised again when the script has been stopped
-            self.fault = e
+        except BaseException as fault:  # noqa: BLE001 - raised again when the script has been stopped
+            self.fault = fault
             return _STOP, b"fault", 0
 
     def _may(self, n: int, *args: Any) -> tuple[int, Any]:
@@ -289,15 +289,15 @@ class Machine:
             return _OK, self.desk.may(self._arguments(n, args))
         except CommandError as e:
             return _ERROR, e.text.removeprefix("ERR ").encode("utf-8", "surrogateescape")
-        except BaseException as e:  # noqa: BLE001 - raised again when the script has ended
-            self.fault = e
+        except BaseException as fault:  # noqa: BLE001 - raised again when the script has ended
+            self.fault = fault
             return _ERROR, b"internal error"
 
     def _log(self, level: int, line: bytes) -> None:
         try:
             self.desk.log(level, line)
-        except BaseException as e:  # noqa: BLE001 - raised again when the script has ended
-            self.fault = e
+        except BaseException as fault:  # noqa: BLE001 - raised again when the script has ended
+            self.fault = fault
 
     def _sha1(self, text: bytes) -> bytes:
         return hashlib.sha1(text).hexdigest().encode()
@@ -305,8 +305,8 @@ class Machine:
     def _patch(self, code: bytes) -> bytes | None:
         try:
             return without_tail_calls(code)
-        except BaseException as e:  # noqa: BLE001 - raised again by compile()
-            self.fault = e
+        except BaseException as fault:  # noqa: BLE001 - raised again by compile()
+            self.fault = fault
             return None
 
     def _binary(self, name: bytes, *args: Any) -> tuple[Any, ...]:
@@ -319,8 +319,8 @@ class Machine:
             return True, *[self._value(value) for value in values]
         except binary.LibraryError as e:
             return False, e.text.encode("utf-8", "surrogateescape")
-        except BaseException as e:  # noqa: BLE001 - raised again when the script has ended
-            self.fault = e
+        except BaseException as fault:  # noqa: BLE001 - raised again when the script has ended
+            self.fault = fault
             return False, b"internal error"
 
     def _value(self, value: Any) -> Any:
