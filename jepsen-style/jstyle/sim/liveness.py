@@ -6,6 +6,7 @@ and agree, with few new terms and nothing piled up (P10). What is judged is what
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -34,7 +35,7 @@ _LEADERLESS_TIMEOUTS: Final = 12
 
 
 class _Spoilt(Exception):
-    """A node of the core stopped over the damage of its medium, or a broken node leads: nothing is promised now."""
+    """A node of the core came upon the damage of its medium and stopped: nothing is promised any more."""
 
 
 class Liveness:
@@ -65,14 +66,7 @@ class Liveness:
 
     def run(self) -> None:
         """Heal and require. Raises Violation P9, P10 or R5."""
-        try:
-            self._run()
-        except _Spoilt:
-            self.expected = False
-        except Violation as error:
-            if error.invariant != "P10" or not self._barred_by_others():
-                raise
-            self.expected = False
+        self._require(self._run)
 
     def _barred_by_others(self) -> bool:
         """Whether a node outside the core, left as it was, has taken the witness's word from it and went."""
@@ -287,9 +281,16 @@ class Liveness:
 
     def settle(self) -> None:
         """Let every open operation end and the core agree. Raises Violation P10 or R5."""
+        self._require(self._settle)
+
+    def _require(self, step: Callable[[], None]) -> None:
         try:
-            self._settle()
+            step()
         except _Spoilt:
+            self.expected = False
+        except Violation as error:
+            if error.invariant != "P10" or not (self._barred_by_others() or self._led_from_afar()):
+                raise
             self.expected = False
 
     def _settle(self) -> None:
@@ -297,9 +298,6 @@ class Liveness:
         if not self._wait(slowest_ms + _SETTLE_MS, lambda: not any(client.busy for client in self.clients)):
             raise Violation("P10", "client operations stay open")
         if not self._catches_up():
-            if self._led_from_afar():
-                self.barred = "a leader outside the core cannot be reached by all of it"
-                raise _Spoilt
             raise Violation("P10", f"core {self.nodes()} does not catch up: {self._picture()}")
         expected = self.shadow.full_digest()
         for machine in self.core:
@@ -313,9 +311,12 @@ class Liveness:
         leader, fabric = self.cluster.leader(), self.cluster.fabric
         if leader is None or leader.node_id in self.nodes():
             return False
-        return fabric.host(leader.name).refusing or any(
+        if not fabric.host(leader.name).refusing and not any(
             fabric.is_cut(*pair) for m in self.core for pair in ((m.name, leader.name), (leader.name, m.name))
-        )
+        ):
+            return False
+        self.barred = "a leader outside the core cannot be reached by all of it"
+        return True
 
     def _catches_up(self) -> bool:
         """A node that is far behind, one entry a message, may need long; but it must not stand still on the way."""
