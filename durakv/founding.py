@@ -96,7 +96,7 @@ def _open_directory(
         raise StorageError(
             f"{store.hard.path}: says term {term}, but the log has entries of term {last_term}, so this node's newest "
             "vote is lost: remove the member and add it again under a new node id, or on a single node run 'durakv-cli "
-            "recover hardstate'"
+            "restore DIR --out NEWDIR'"
         )
     return store
 

@@ -16,6 +16,15 @@ import click
 from durakv import __version__, build_mode
 from durakv.cli.admin_export import export
 from durakv.cli.admin_import import import_
+from durakv.cli.recovery_backup import backup
+from durakv.cli.recovery_bench import bench_disk
+from durakv.cli.recovery_compare import diff, digest_
+from durakv.cli.recovery_dump import log_
+from durakv.cli.recovery_inspect import inspect_, space
+from durakv.cli.recovery_repair import repair
+from durakv.cli.recovery_restore import restore
+from durakv.cli.recovery_truncate import truncate
+from durakv.cli.recovery_verify import verify
 
 _LIBRARIES: Final = ("click", "crc32c", "hiredis", "lmdb", "rich", "uvloop")
 
@@ -36,8 +45,22 @@ def info() -> None:
         click.echo(f"{name:<10} {version(name)}")
 
 
-program.add_command(export)
-program.add_command(import_)
+for verb in (
+    backup,
+    bench_disk,
+    diff,
+    digest_,
+    export,
+    import_,
+    inspect_,
+    log_,
+    repair,
+    restore,
+    space,
+    truncate,
+    verify,
+):
+    program.add_command(verb)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,6 +19,7 @@ from durakv.aof.manifest import SUFFIX, export_names
 from durakv.cli.admin_files import locked, result_file, sync_directory
 from durakv.cli.admin_progress import bar
 from durakv.cli.admin_replay import ReplayedState, replay
+from durakv.keyspace.keyspace import Keyspace
 from durakv.rdb.save import Saved, write_keyspace
 from durakv.rdb.writer import RdbWriter, Sink, VersionTooLow
 from durakv.storage.errors import EXIT_IO, EXIT_USAGE, StorageError
@@ -116,24 +117,49 @@ def _write(state: ReplayedState, rdb: Path | None, aof: Path | None, form: _Form
     return result
 
 
+def write_rdb_file(path: Path, keyspace: Keyspace, cluster_id: bytes, index: int, term: int) -> tuple[Saved, int]:
+    """A keyspace as an RDB file under a new name: what was saved, and the file's size. Raises FileExistsError,
+    OSError.
+    """
+    with result_file(path, force=False) as sink:
+        return _write_keyspace(
+            _Origin(keyspace, cluster_id, index, term), sink, _Form(None, drop_field_ttl=False), base=False
+        )
+
+
+class _Origin:
+    """A state, and where it comes from."""
+
+    def __init__(self, keyspace: Keyspace, cluster_id: bytes, index: int, term: int) -> None:
+        self.keyspace = keyspace
+        self.cluster_id = cluster_id
+        self.index = index
+        self.term = term
+
+
 def _write_rdb(state: ReplayedState, sink: Sink, form: _Form, *, base: bool) -> tuple[Saved, int]:
+    origin = _Origin(state.keyspace, state.identity.cluster_id, state.index, state.term)
+    return _write_keyspace(origin, sink, form, base=base)
+
+
+def _write_keyspace(origin: _Origin, sink: Sink, form: _Form, *, base: bool) -> tuple[Saved, int]:
     writer = RdbWriter(sink) if form.version is None else RdbWriter(sink, form.version)
     facts = {
         "durakv-ver": __version__,
         "redis-bits": "64",
         "ctime": str(int(time.time())),
         "aof-base": "1" if base else "0",
-        "durakv-cluster": state.identity.cluster_id.hex(),
-        "durakv-index": str(state.index),
-        "durakv-term": str(state.term),
+        "durakv-cluster": origin.cluster_id.hex(),
+        "durakv-index": str(origin.index),
+        "durakv-term": str(origin.term),
     }
     for name, content in facts.items():
         writer.aux(name.encode(), content.encode())
-    programs = state.keyspace.programs
+    programs = origin.keyspace.programs
     if programs is not None:
         for library in programs.libraries.values():
             writer.function(library.code)
-    saved = write_keyspace(writer, state.keyspace, drop_field_ttl=form.drop_field_ttl)
+    saved = write_keyspace(writer, origin.keyspace, drop_field_ttl=form.drop_field_ttl)
     return saved, writer.finish()
 
 

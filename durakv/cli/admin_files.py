@@ -18,8 +18,10 @@ from durakv.world.ports import File
 class ReadOnlyFile:
     """An open file; implements rdb's ByteSource and the reading half of ports.File."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, direct: bool = False) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if direct and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def pread(self, size: int, offset: int) -> bytes:
         """``size`` bytes at ``offset``, fewer only at the end of the file."""
@@ -72,9 +74,9 @@ class ReadOnlyFiles:
         return sorted(entry.name for entry in Path(path).iterdir())
 
     def open(self, path: str, *, create: bool = False, direct: bool = False) -> File:
-        """For reading; ``direct`` changes nothing, because nobody else has the directory open."""
+        """For reading; ``direct`` has the kernel forget its clean copy first, so that the medium is read."""
         assert not create, "the administration creates no files in what it reads"
-        return ReadOnlyFile(path)
+        return ReadOnlyFile(path, direct=direct)
 
 
 class FileSink:
@@ -148,7 +150,7 @@ def locked(directory: Path) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DirectoryLocked(
-                f"{directory}: a durakv server is running on it; stop it first, or export a copy of the directory"
+                f"{directory}: a durakv server is running on it; stop it first, or work on a copy (durakv-cli backup)"
             ) from None
         yield
     finally:

@@ -83,7 +83,7 @@ def replay(
     last = at_index if at_index is not None else state.known_committed if committed_only else state.last_in_log
     if last > state.last_in_log:
         raise StorageError(f"{directory}: the log ends at index {state.last_in_log}; choose a smaller --at-index")
-    applier = _engine(state).applier
+    applier = new_applier(state.identity.node_id, state.keyspace)
     _apply(files, scans, state, applier, last, progress)
     if _alone(state):
         # What a group of one has on its disk is committed, whatever it had time to note.
@@ -189,16 +189,32 @@ def _no_file(path: str) -> str:
     raise AssertionError(f"no configuration file is named, least of all {path}")
 
 
-def _engine(state: ReplayedState) -> Engine:
+def new_applier(node_id: int, keyspace: Keyspace) -> Applier:
     """A node's engine without a node: all that a log entry may ask for is in place, and nobody is connected."""
-    settings = load(["--databases", str(len(state.keyspace.dbs))], _no_file)
+    settings = load(["--databases", str(len(keyspace.dbs))], _no_file)
     rng = RealRng()
     table = build_table()
     acl = build_acl(settings, table, rng)
-    return Engine(
-        settings, table, _StillClock(), rng, state.keyspace, Stats(), acl, _NoObserver(), RealProcess(),
-        state.identity.node_id,
-    )  # fmt: skip
+    engine = Engine(settings, table, _StillClock(), rng, keyspace, Stats(), acl, _NoObserver(), RealProcess(), node_id)
+    return engine.applier
+
+
+def apply_content(applier: Applier, index: int, subterm: int, kind: int, data: bytes, path: str) -> None:
+    """Apply one entry as a node does at replay. Raises StorageError when ``databases`` is too low for it."""
+    if kind == KIND_NORMAL:
+        try:
+            applier.apply_payload(index, data)
+        except IndexError:
+            # Commands report their own defects; this can only be a database number.
+            raise StorageError(
+                f"{path}: entry {index} uses a database beyond {len(applier.ks.dbs) - 1}; give --databases as it is in "
+                "the server's configuration"
+            ) from None
+    elif kind == KIND_NOOP and subterm == 0:
+        applier.new_leader(index)
+    else:
+        # A NOOP of a later subterm only marks that the witness stands in, or rests.
+        applier.applied = index
 
 
 def _shifted(progress: Progress, before: int, total: int, done: int) -> None:
@@ -219,21 +235,8 @@ def _apply_segment(
         content = entry_of_frame(header.kind, window.view(offset + HEADER_BYTES, header.body_len))
         if content is None:
             raise CorruptionError(scan.path, offset, f"the frame of index {index} changed while it was read")
-        if content[0] == KIND_NORMAL:
-            try:
-                applier.apply_payload(index, content[1])
-            except IndexError:
-                # Commands report their own defects; this can only be a database number.
-                raise StorageError(
-                    f"{scan.path}: entry {index} uses a database beyond {len(applier.ks.dbs) - 1}; give --databases as "
-                    "it is in the server's configuration"
-                ) from None
-        elif content[0] == KIND_NOOP and header.subterm == 0:
-            applier.new_leader(index)
-        else:
-            # A NOOP of a later subterm only marks that the witness stands in, or rests.
-            applier.applied = index
-            if content[0] == KIND_CONFIG:
-                state.configuration = content[1]
+        apply_content(applier, index, header.subterm, content[0], content[1], scan.path)
+        if content[0] == KIND_CONFIG:
+            state.configuration = content[1]
         if index % _PROGRESS_EVERY == 0:
             progress(offset)

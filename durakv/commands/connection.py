@@ -203,7 +203,7 @@ def readwrite(ctx: LocalContext, argv: Argv) -> Reply:
 
 
 @COMMANDS.local("ASKING", arity=1, since="3.0.0",
-                summary="Announces a command redirected by -ASK; accepted and changes nothing.",
+                summary="Accepted; no slot is ever on its way elsewhere.",
                 flags="fast", acl="connection", group="cluster")  # fmt: skip
 def asking(ctx: LocalContext, argv: Argv) -> Reply:
     """Source: cluster.c askingCommand()."""
@@ -396,7 +396,7 @@ def client_capa(ctx: LocalContext, argv: Argv) -> Reply:
 
 
 @COMMANDS.local("CLIENT|IMPORT-SOURCE", arity=3, since="8.1.0",
-                summary="Marks the connection as the source of an import.",
+                summary="Refused: there is no import mode.",
                 flags="noscript loading stale")  # fmt: skip
 def client_import_source(ctx: LocalContext, argv: Argv) -> Reply:
     """Always refused, as Valkey does outside import mode, which durakv does not have."""

@@ -11,6 +11,7 @@ from typing import Final
 from durakv.commands.args import INT64_MAX, INT64_MIN, invalid_expire, parse_int64
 from durakv.commands.context import NOTIFY_GENERIC, ReadContext, WriteContext
 from durakv.commands.spec import Argv, Commands
+from durakv.commands.table import shown
 from durakv.resp.errors import CommandError
 from durakv.resp.types import Reply
 
@@ -40,7 +41,7 @@ def parse_conditions(argv: Argv, start: int) -> int:
         elif word == b"LT":
             flags |= _LT
         else:
-            raise CommandError("ERR Unsupported option " + argv[i].decode("utf-8", "surrogateescape"))
+            raise CommandError("ERR Unsupported option " + shown(argv[i], len(argv[i])))
     if flags & _NX and flags & (_XX | _GT | _LT):
         raise CommandError(NX_WITH_OTHERS)
     if flags & _GT and flags & _LT:

@@ -1,4 +1,4 @@
-"""Keys between places: COPY, MOVE, DUMP, RESTORE. [compiled]
+"""Keys between places: COPY, MOVE, DUMP, RESTORE; MIGRATE, which is refused. [compiled]
 
 Rule: a copy shares no mutable state with its source. The payload of DUMP is keyspace/dump's business.
 """
@@ -18,11 +18,16 @@ from durakv.resp.errors import DB_INDEX, SYNTAX, CommandError
 from durakv.resp.types import OK, Reply
 
 COMMANDS: Final = Commands("generic")
+_SERVER: Final = Commands("server")
 
 SAME_OBJECT: Final = "ERR source and destination objects are the same"
 BUSY_KEY: Final = "BUSYKEY Target key name already exists."
 INVALID_TTL: Final = "ERR Invalid TTL value, must be >= 0"
 INVALID_IDLETIME: Final = "ERR Invalid IDLETIME value, must be >= 0"
+NO_MIGRATE: Final = (
+    "ERR MIGRATE is not supported: nothing that runs in the log may connect elsewhere. Use DUMP here and "
+    "RESTORE there, or durakv-cli export"
+)
 INVALID_FREQ: Final = "ERR Invalid FREQ value, must be >= 0 and <= 255"
 _INT_MAX: Final = (1 << 31) - 1
 _INT64_MAX: Final = (1 << 63) - 1
@@ -177,3 +182,22 @@ def restore(ctx: WriteContext, argv: Argv) -> Reply:
         ctx.notify(NOTIFY_NEW, b"new", key)
     ctx.notify(NOTIFY_GENERIC, b"restore", key)
     return OK
+
+
+@_SERVER.write("RESTORE-ASKING", arity=-4, since="3.0.0", flags="denyoom asking", keys="OW|UPDATE@i1+r0/1/0",
+               acl="dangerous keyspace", complexity="O(N), N the size of the value",
+               summary="RESTORE as the tools of a slot migration send it.")  # fmt: skip
+def restore_asking(ctx: WriteContext, argv: Argv) -> Reply:
+    """Source: cluster.c restoreCommand()."""
+    return restore(ctx, argv)
+
+
+@COMMANDS.write("MIGRATE", arity=-6, since="2.6.0", acl="dangerous",
+                keys="RW|ACCESS|DELETE@i3+r0/1/0 RW|ACCESS|DELETE|INCOMPLETE@kw:KEYS@-2+r-1/1/0",
+                tips="nondeterministic_output", summary="Refused: copy with DUMP and RESTORE.")  # fmt: skip
+def migrate(ctx: WriteContext, argv: Argv) -> Reply:
+    """Always refused."""
+    raise CommandError(NO_MIGRATE)
+
+
+COMMANDS.declarations.extend(_SERVER.declarations)

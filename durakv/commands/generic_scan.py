@@ -11,7 +11,7 @@ from typing import Final
 from durakv.commands.context import ReadContext
 from durakv.commands.generic_values import type_name
 from durakv.commands.glob import glob_match, is_literal
-from durakv.commands.scan import parse_cursor, parse_options, scan_slots
+from durakv.commands.scan import ScanOptions, parse_cursor, parse_options, scan_slots
 from durakv.commands.spec import Argv, Commands
 from durakv.keyspace.keyspace import Db
 from durakv.keyspace.slots import SLOTS
@@ -32,6 +32,11 @@ def scan(ctx: ReadContext, argv: Argv) -> Reply:
     cursor = parse_cursor(argv[1])
     options = parse_options(argv, 2, b"")
     after, keys = scan_slots(ctx.db, cursor, options.count)
+    return [b"%d" % after, matching(ctx, keys, options)]
+
+
+def matching(ctx: ReadContext, keys: list[bytes], options: ScanOptions) -> list[object]:
+    """Those of the stored ``keys`` that have not expired and pass MATCH and TYPE."""
     found: list[object] = []
     db = ctx.db
     for key in keys:
@@ -43,7 +48,7 @@ def scan(ctx: ReadContext, argv: Argv) -> Reply:
             if type_name(value) != options.type:
                 continue
         found.append(key)
-    return [b"%d" % after, found]
+    return found
 
 
 def _expired(db: Db, key: bytes, now_ms: int) -> bool:

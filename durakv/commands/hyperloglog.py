@@ -91,8 +91,8 @@ def pfadd(ctx: WriteContext, argv: Argv) -> Reply:
 
 
 def _store(ctx: WriteContext, key: bytes, text: bytearray) -> None:
-    """A sparse value is small and kept whole; a dense one is kept so that it can be changed in place."""
-    ctx.db.put_keep(key, bytes(text) if hll.is_sparse(text) else text)
+    """Kept as a string that was edited, which OBJECT ENCODING calls raw however short it is."""
+    ctx.db.put_keep(key, text)
 
 
 def _raise_dense(text: bytearray, index: int, rank: int) -> bool:

@@ -206,6 +206,32 @@ def _spec(spec: KeySpec) -> Reply:
     ])  # fmt: skip
 
 
+def _flags_of(spec: KeySpec, row: Row, inner: Argv) -> tuple[str, ...]:
+    """What a request does to the keys of a spec; SET and BITFIELD say it by their options.
+
+    Source: db.c setGetKeys(), bitfieldGetKeys().
+    """
+    if "VARIABLE_FLAGS" not in spec.flags:
+        return spec.flags
+    words = [word.upper() for word in inner]
+    if row.name == "set":
+        return ("RW", "ACCESS", "UPDATE") if b"GET" in words[3:] else ("OW", "UPDATE")
+    if row.name == "bitfield" and _only_gets(words):
+        return ("RO", "ACCESS")
+    return tuple(flag for flag in spec.flags if flag != "VARIABLE_FLAGS")
+
+
+def _only_gets(words: Argv) -> bool:
+    """Whether BITFIELD has GET and OVERFLOW alone; what is no option counts as a change."""
+    at = 2
+    while at < len(words):
+        step = {b"GET": 3, b"OVERFLOW": 2}.get(words[at], 0)
+        if step == 0 or at + step > len(words):
+            return False
+        at += step
+    return True
+
+
 def _keys(table: Table, inner: Argv) -> list[tuple[int, tuple[str, ...]]]:
     """(position, flags) of each key of a full command. Raises CommandError with Valkey's texts."""
     row = table.lookup(inner[0])
@@ -217,13 +243,20 @@ def _keys(table: Table, inner: Argv) -> list[tuple[int, tuple[str, ...]]]:
         raise CommandError("ERR The command has no key arguments")
     if not row.argc_min <= len(inner) <= row.argc_max:
         raise CommandError("ERR Invalid number of arguments specified for command")
+    optional = row.flags & FLAGS["no_mandatory_keys"]
     found: dict[int, tuple[str, ...]] = {}
     for spec in row.specs:
-        for at in spec.positions(inner):
-            found[at] = spec.flags
+        try:
+            places = spec.positions(inner)
+        except CommandError:
+            if optional:
+                return []
+            raise
+        for at in places:
+            found[at] = _flags_of(spec, row, inner)
     if row.declaration.key_positions is not None:
         rest = row.specs[-1].flags if row.specs else ("RW", "ACCESS", "UPDATE")
         found = {at: found.get(at, rest) for at in row.positions(inner)}
-    if not found and not row.flags & FLAGS["no_mandatory_keys"]:
+    if not found and not optional:
         raise CommandError(_BAD_ARGS)
     return list(found.items())

@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from typing import Final
 from zlib import crc32
 
-from durakv.commands.args import parse_int64
+from durakv.commands.args import parse_int64, to_int64
 from durakv.commands.glob import glob_match
 from durakv.commands.spec import Argv
+from durakv.commands.table import shown
 from durakv.keyspace.keyspace import Db
 from durakv.keyspace.slots import SLOTS
 from durakv.resp.errors import SYNTAX, CommandError
@@ -23,6 +24,8 @@ INVALID_CURSOR: Final = "ERR invalid cursor"
 NOVALUES_ELSEWHERE: Final = "ERR NOVALUES option can only be used in HSCAN"
 NOSCORES_ELSEWHERE: Final = "ERR NOSCORES option can only be used in ZSCAN"
 TYPE_NAMES: Final = (b"string", b"list", b"set", b"zset", b"hash", b"stream")
+_SPACES: Final = b" \t\n\v\f\r"
+_DIGITS_MAX: Final = 20
 _UINT64_MAX: Final = (1 << 64) - 1
 _SPACE: Final = 1 << 32
 _SLOT_BITS: Final = 14
@@ -71,11 +74,20 @@ def scan_slots(db: Db, cursor: int, count: int) -> tuple[int, list[bytes]]:
 
 
 def parse_cursor(arg: bytes) -> int:
-    """An unsigned 64-bit decimal. Raises CommandError."""
-    if arg.isdigit() and len(arg) <= 20:
-        value = int(arg)
+    """An unsigned 64-bit decimal, as strtoull() reads one. Raises CommandError. Source: util.c string2ull()."""
+    text = arg.partition(b"\0")[0]
+    plain = to_int64(text)
+    if plain is not None:
+        if plain >= 0:
+            return plain
+        raise CommandError(INVALID_CURSOR)
+    text = text.lstrip(_SPACES)
+    digits = text[1:] if text[:1] in (b"-", b"+") else text
+    if digits.isdigit():
+        digits = digits.lstrip(b"0")
+        value = int(digits or b"0") if len(digits) <= _DIGITS_MAX else _UINT64_MAX + 1
         if value <= _UINT64_MAX:
-            return value
+            return -value & _UINT64_MAX if text[:1] == b"-" else value
     raise CommandError(INVALID_CURSOR)
 
 
@@ -116,7 +128,7 @@ def parse_options(argv: Argv, start: int, kind: bytes) -> ScanOptions:
         elif word == b"type" and more and kind == b"":
             options.type = argv[i + 1].lower()
             if options.type not in TYPE_NAMES:
-                name = argv[i + 1].decode("utf-8", "surrogateescape")
+                name = shown(argv[i + 1], len(argv[i + 1]))
                 raise CommandError(f"ERR unknown type name '{name}'")
             i += 2
         elif word == b"novalues":

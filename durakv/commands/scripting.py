@@ -101,12 +101,12 @@ def script_kill(ctx: LocalContext, argv: Argv) -> Reply:
     raise CommandError(NOT_BUSY)
 
 
-@COMMANDS.local("SCRIPT|DEBUG", arity=3, since="3.2.0", summary="Refused: there is no Lua debugger.",
+@COMMANDS.local("SCRIPT|DEBUG", arity=-3, since="3.2.0", summary="Refused: there is no Lua debugger.",
                 flags="noscript", acl="scripting")  # fmt: skip
 def script_debug(ctx: LocalContext, argv: Argv) -> Reply:
     """NO is what holds already. Source: eval.c scriptCommand()."""
     mode = argv[2].upper()
-    if mode == b"NO":
+    if mode == b"NO" and len(argv) == 3:
         return OK
     if mode in (b"YES", b"SYNC"):
         raise CommandError(NO_DEBUGGER)

@@ -71,7 +71,11 @@ class LexBound:
 
 
 def _bound(text: bytes) -> float:
-    """As strtod(): leading blanks are skipped, the empty text is 0, too large is infinite. Raises CommandError."""
+    """As strtod(): leading blanks are skipped, too large is infinite. Raises CommandError.
+
+    The text ends at its first zero byte, and an empty one is 0.
+    """
+    text = text.partition(b"\0")[0]
     if not text:
         return 0.0
     text = text.lstrip(_SPACES)

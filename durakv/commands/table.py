@@ -402,6 +402,7 @@ def build_table() -> Table:
         bitfield,
         bitmaps,
         cluster,
+        cluster_scan,
         connection,
         connection_tracking,
         expire,
@@ -452,6 +453,7 @@ def build_table() -> Table:
         geo.COMMANDS, geo_search.COMMANDS,
         streams.COMMANDS, streams_read.COMMANDS, streams_groups.COMMANDS, streams_claim.COMMANDS, streams_info.COMMANDS,
         connection.COMMANDS, connection_tracking.COMMANDS, server.COMMANDS, pubsub.COMMANDS, cluster.COMMANDS,
+        cluster_scan.COMMANDS,
         introspect.COMMANDS, transactions.COMMANDS, acl.COMMANDS, scripting.COMMANDS, functions.COMMANDS,
     )  # fmt: skip
     declarations: list[Declaration] = []

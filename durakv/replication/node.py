@@ -464,8 +464,11 @@ class GroupNode:
         return rd.hard_state.term != current.term or rd.hard_state.vote != current.voted_for
 
     def _hardstate(self, term: int, vote: int) -> HardState:
-        synced = self.log.synced_hint()
-        return self.hardstate.current.voted(term, vote, min(self.core.log.commit, synced), synced)
+        # After a start the log knows of nothing committed yet; what an earlier run proved holds all the same.
+        current = self.hardstate.current
+        synced = max(current.synced_hint, self.log.synced_hint())
+        commit = max(current.commit_hint, min(self.core.log.commit, synced))
+        return current.voted(term, vote, commit, synced)
 
     def _persisted(self, error: OSError | None, after: list[Message]) -> None:
         """A hand-over to the disk ended. After an error the lane has already told the owner, who stops the node."""

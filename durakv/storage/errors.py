@@ -27,7 +27,7 @@ class CorruptionError(StorageError):
     def __init__(self, path: str, offset: int, detail: str) -> None:
         super().__init__(
             f"{path}: damaged at byte {offset}: {detail}; stop this node and run 'durakv-cli verify --deep' on its "
-            "data directory, then 'durakv-cli repair --from-peer HOST:PORT'"
+            "data directory, which says what to do; in a group, replace the member"
         )
         self.path = path
         self.offset = offset

@@ -201,7 +201,7 @@ class HardStateFile:
                 path,
                 0,
                 "both hard state slots are damaged, so this node's vote is unknown: remove the member and add it again "
-                "under a new node id, or on a single node run 'durakv-cli recover hardstate'",
+                "under a new node id, or on a single node run 'durakv-cli restore DIR --out NEWDIR'",
             )
         if state.cluster_id != cluster_id:
             raise IdentityError(

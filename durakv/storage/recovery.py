@@ -151,7 +151,7 @@ def _refusal(directory: str, verdict: Verdict) -> RecoveryRefused:
     return RecoveryRefused(
         f"{verdict.path}: corrupt at byte {verdict.offset}, index {verdict.index}: {verdict.detail}. "
         f"Nothing was changed. Choose: 'durakv-cli verify {directory} --deep' to see the damage; "
-        f"'durakv-cli repair {directory} --from-peer HOST:PORT' to fetch it again; "
+        "in a group, remove the member and add it again under a new node id, to fetch all of it again; "
         f"'durakv-cli truncate {directory} --after {verdict.index - 1} --yes-lose-data' to give up what follows"
     )
 

@@ -256,6 +256,7 @@ def row_of(node: FakeNode, argv: list[bytes]) -> Row:
 def run(node: FakeNode, s: Session, command: str | bytes | list[bytes]) -> object:
     """The handler's reply as it is; errors come back as CommandError objects."""
     argv = words(command)
+    services: Any = node
     try:
         row = row_of(node, argv)
         if s.user is not None:
@@ -267,7 +268,7 @@ def run(node: FakeNode, s: Session, command: str | bytes | list[bytes]) -> objec
             return row.fn(read, argv)
         if row.kind == WRITE:
             if row.prepares:
-                argv = acl_commands.prepared(node, row, argv)
+                argv = acl_commands.prepared(services, row, argv)
             write = WriteContext(node.ks)
             write.db = node.ks.dbs[s.db]
             node.ks.writing = True
@@ -275,7 +276,6 @@ def run(node: FakeNode, s: Session, command: str | bytes | list[bytes]) -> objec
                 return row.fn(write, argv)
             finally:
                 node.ks.writing = False
-        services: Any = node
         return row.fn(LocalContext(s, services), argv)
     except CommandError as e:
         return e

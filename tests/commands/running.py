@@ -30,6 +30,7 @@ DATA_MODULES = (
     "generic_scan", "expire", "sort", "hashes", "lists", "lists_blocking", "sets", "sets_algebra", "sorted_sets",
     "sorted_sets_range", "sorted_sets_algebra", "sorted_sets_blocking", "bitmaps", "bitfield", "hyperloglog", "geo",
     "geo_search", "hashes_expire", "streams", "streams_read", "streams_groups", "streams_claim", "streams_info",
+    "cluster_scan",
 )  # fmt: skip
 EVERY_EVENT = (1 << 15) - 1
 

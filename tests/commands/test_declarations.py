@@ -1,85 +1,27 @@
-"""Every declared fact of every declared command against the inventory of Valkey 9.1, and what is still undeclared."""
+"""Every declared fact against the inventory of Valkey 9.1; tests/data/deviations.csv excuses what differs."""
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
 import pytest
 
-from durakv.commands.spec import CATEGORIES
-from durakv.commands.table import Row, Table
-from tests.commands.running import DATA_MODULES, declarations
+from durakv.commands.spec import LOCAL
+from durakv.commands.table import Row, build_table
+from durakv.resp.errors import CommandError
+from tests.commands.fake_services import FakeNode, error
+from tests.commands.fake_services import run as run_local
+from tests.commands.inventory import DOCUMENT, KINDS, all_kinds, deviations, differences, parts, rendered, upstream
 
-INVENTORY = Path(__file__).parents[1] / "data" / "commands.csv"
-LOCAL_MODULES = ("connection", "server", "pubsub", "cluster", "introspect", "transactions", "acl")
-
-# (command, fact) -> why durakv says otherwise.
-DEVIATIONS: dict[tuple[str, str], str] = {
-    ("pubsub|help", "acl"): "every other PUBSUB subcommand is in @pubsub; the group decides here",
-}
-# durakv's own commands, which upstream does not have, and why they exist.
-OWN: dict[str, str] = {
-    "cluster|addnode": "membership changes are made online, by command",
-    "cluster|addwitness": "membership changes are made online, by command",
-    "cluster|promotenode": "membership changes are made online, by command",
-    "cluster|removenode": "membership changes are made online, by command",
-    "cluster|transfer": "leadership is handed over on request",
-    "cluster|members": "shows voters, learners and witnesses with their progress",
-}
-
-# Groups this suite answers for: nothing of them may be missing but what is excused here.
-COMPLETE_GROUPS = ("string", "generic", "hash", "list", "set", "sorted_set", "stream", "transactions")
-KEYSPACE_SERVER_COMMANDS = ("dbsize", "flushdb", "flushall", "swapdb")
-EXCUSED = {
-    "migrate": "needs connections from inside apply; slots move with their group instead",
-}
-FIELD_TTL = frozenset(
-    ("hexpire", "hexpireat", "hexpiretime", "hgetex", "hpersist", "hpexpire", "hpexpireat", "hpexpiretime", "hpttl",
-     "hsetex", "httl", "hgetdel")
-)  # fmt: skip
+UPSTREAM = upstream()
+TABLE = build_table()
+OWN = {found.command for found in deviations("own")}
+DIFFERS = {(found.command, found.fact) for found in deviations("differs")}
+REFUSED = {found.command: found for found in deviations("refused")}
 
 
-def inventory() -> dict[str, dict[str, str]]:
-    with INVENTORY.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    return {
-        (f"{r['container']}|{r['name']}" if r["container"] else r["name"]).lower(): r
-        for r in rows
-        if r["in_valkey_9_1_0"] == "1" and r["sentinel_only"] != "1"
-    }
-
-
-UPSTREAM = inventory()
-TABLE = Table.freeze(declarations(DATA_MODULES + LOCAL_MODULES))
-
-
-def words(text: str) -> set[str]:
-    return {word for word in text.lower().split("|") if word}
-
-
-def compare(row: Row) -> list[str]:
-    """Differences of one row from upstream, as 'fact: ours, theirs'."""
-    d = row.declaration
-    theirs = UPSTREAM[row.name]
-    categories = {name for name, bit in CATEGORIES.items() if row.categories & bit}
-    facts: list[tuple[str, object, object]] = [
-        ("arity", d.arity, int(theirs["arity"])),
-        ("flags", set(d.flags), words(theirs["command_flags"]) - {"sentinel"}),
-        ("movable keys", row.movable_keys, "movablekeys" in theirs["effective_flags"]),
-        ("group", d.group, theirs["group"]),
-        ("since", d.since, theirs["since"]),
-        ("acl", categories, words(theirs["acl_categories"])),
-        ("keys", [spec.text for spec in d.keys], theirs["key_specs"].split()),
-        ("range", (row.first, row.last, row.step),
-         (int(theirs["first_key"]), int(theirs["last_key"]), int(theirs["step"]))),
-        ("tips", set(d.tips), words(theirs["command_tips"])),
-    ]  # fmt: skip
-    return [
-        f"{fact}: ours {ours}, upstream {upstream}"
-        for fact, ours, upstream in facts
-        if ours != upstream and (row.name, fact) not in DEVIATIONS
-    ]
+def test_the_inventory_is_whole() -> None:
+    assert len(UPSTREAM) > 390
+    assert all_kinds() <= set(KINDS)
+    assert all(found.reason for kind in KINDS for found in deviations(kind))
 
 
 @pytest.mark.parametrize("row", TABLE.all, ids=lambda row: row.name)
@@ -87,50 +29,50 @@ def test_facts_equal_upstream(row: Row) -> None:
     if row.name in OWN:
         assert row.name not in UPSTREAM, f"upstream has {row.name} too; compare it"
         return
-    assert row.name in UPSTREAM, f"{row.name} is not a command of Valkey 9.1; give its reason in OWN"
-    assert compare(row) == []
+    assert row.name in UPSTREAM, f"{row.name} is not a command of Valkey 9.1; list it as own"
+    found = differences(row, UPSTREAM[row.name])
+    assert {fact: text for fact, text in found.items() if (row.name, fact) not in DIFFERS} == {}
 
 
 def test_every_deviation_is_needed() -> None:
-    for name, fact in DEVIATIONS:
-        assert fact in {text.partition(":")[0] for text in compare_all(name)}, f"{name} {fact} equals upstream now"
-
-
-def compare_all(name: str) -> list[str]:
-    saved = dict(DEVIATIONS)
-    DEVIATIONS.clear()
-    try:
-        return compare(TABLE.by_name[name])
-    finally:
-        DEVIATIONS.update(saved)
-
-
-@pytest.mark.parametrize("group", COMPLETE_GROUPS)
-def test_group_is_complete(group: str) -> None:
-    missing = sorted(
-        name
-        for name, facts in UPSTREAM.items()
-        if facts["group"] == group and name not in TABLE.by_name and name not in EXCUSED and name not in FIELD_TTL
-    )
-    assert missing == []
-
-
-def test_commands_on_whole_databases_are_declared() -> None:
-    assert [name for name in KEYSPACE_SERVER_COMMANDS if name not in TABLE.by_name] == []
-
-
-def test_excuses_are_needed() -> None:
-    assert [name for name in EXCUSED if name in TABLE.by_name] == []
+    for name, fact in DIFFERS:
+        assert fact in differences(TABLE.by_name[name], UPSTREAM[name]), f"{name} {fact} equals upstream now"
     assert [name for name in OWN if name not in TABLE.by_name] == []
 
 
-def test_report_of_undeclared_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    """Prints, for readers of the log, what other groups still lack; the groups above must lack nothing."""
-    missing: dict[str, list[str]] = {}
-    for name, facts in UPSTREAM.items():
-        if name not in TABLE.by_name:
-            missing.setdefault(facts["group"], []).append(name)
-    with capsys.disabled():
-        for group, names in sorted(missing.items()):
-            print(f"\nundeclared in {group}: {' '.join(sorted(names))}", end="")
-    assert "string" not in missing
+def test_what_is_absent_is_listed_and_nothing_else() -> None:
+    absent = {name for name in UPSTREAM if name not in TABLE.by_name}
+    assert absent == {found.command for found in deviations("absent")}
+
+
+@pytest.mark.parametrize("kind", ["refused", "accepted"])
+def test_what_does_nothing_is_listed_and_nothing_else(kind: str) -> None:
+    marks = (kind.title() + ":", kind.title() + ";")
+    told = {row.name for row in TABLE.all if row.declaration.summary.startswith(marks)}
+    assert told == {found.command for found in deviations(kind)}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_refuse(name: str) -> None:
+    argv = REFUSED[name].example.encode().split()
+    row = TABLE.find(argv)
+    assert row.name == name
+    if row.kind != LOCAL or name.startswith("script"):
+        with pytest.raises(CommandError):
+            row.plain(None, argv)
+        return
+    node = FakeNode()
+    node.settings.cluster_enabled = True
+    assert len(error(node, node.client(), REFUSED[name].example)) > len("ERR syntax error")
+
+
+def test_local_commands_that_are_accepted_answer() -> None:
+    node = FakeNode()
+    node.settings.cluster_enabled = True
+    for found in deviations("accepted"):
+        run_local(node, node.client(), found.command.replace("|", " "))
+
+
+def test_the_document_tells_the_table() -> None:
+    _, within, _ = parts(DOCUMENT.read_text())
+    assert within == rendered(TABLE), "run python -m tests.commands.inventory"

@@ -185,7 +185,9 @@ def test_command_introspection(node):
     assert run(node, s, "COMMAND COUNT") == len(run(node, s, "COMMAND"))
     assert run(node, s, "COMMAND GETKEYS LMPOPLIKE 2 a b LEFT") == [b"a", b"b"]
     (pair,) = run(node, s, "COMMAND GETKEYSANDFLAGS SET k v")
-    assert (pair[0], [flag.text for flag in pair[1].items]) == (b"k", [b"RW", b"access", b"update", b"variable_flags"])
+    assert (pair[0], [flag.text for flag in pair[1].items]) == (b"k", [b"OW", b"update"])
+    (pair,) = run(node, s, "COMMAND GETKEYSANDFLAGS SET k v GET")
+    assert (pair[0], [flag.text for flag in pair[1].items]) == (b"k", [b"RW", b"access", b"update"])
     info = run(node, s, "COMMAND INFO config")[0]
     assert sorted(sub[0] for sub in info[9]) == [b"config|get", b"config|help", b"config|resetstat", b"config|rewrite",
                                                  b"config|set"]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_users_hold_everywhere_and_survive(tmp_path: Path) -> None:
         with follower.client() as client:
             assert client.execute_command("ACL", "SETUSER", "bob", "on", b">" + _PASSWORD, "~app:*", "+@all")
         for node in group.nodes:
-            eventually(lambda node=node: _logs_in(node, "bob", _PASSWORD), "bob may log in on every node")
+            eventually(partial(_logs_in, node, "bob", _PASSWORD), "bob may log in on every node")
             assert not _logs_in(node, "bob", b"wrong")
         with group.leader().client() as client:
             client.execute_command("AUTH", "bob", _PASSWORD)

@@ -7,7 +7,7 @@ from tests.engine.rig import Rig
 
 def replayed(rig: Rig, **directives: str) -> Rig:
     """A node with settings of its own after the same log."""
-    other = Rig(leading=False, **directives)
+    other = Rig(leading=False, **directives)  # type: ignore[arg-type]
     for entry in rig.consensus.committed:
         if entry.kind == 0:
             other.engine.applier.apply_payload(entry.index, entry.data)

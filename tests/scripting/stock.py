@@ -32,7 +32,8 @@ class Stock:
         self.reader = hiredis.Reader(replyError=Err)  # type: ignore[arg-type]
 
     def __call__(self, *argv: Word) -> Any:
-        self.sock.sendall(hiredis.pack_command(tuple(packed(word) for word in argv)))
+        words: Any = tuple(packed(word) for word in argv)
+        self.sock.sendall(hiredis.pack_command(words))
         while True:
             reply = self.reader.gets()
             if reply is not False:

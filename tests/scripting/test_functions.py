@@ -70,12 +70,12 @@ def test_options_names_and_counts(pair: Pair) -> None:
         ("RESTORE", "x", "y"), ("RESTORE", "x"), ("RESTORE", "x" * 20),
     ):  # fmt: skip
         pair("FUNCTION", *words)
-    for words in (
+    for call in (
         ("test", 0), ("TEST", 0), ("nosuch", 0), ("test",), ("test", "x"), ("test", 10), ("test", -1), ("test", " 1"),
         ("test", "9223372036854775808"),
     ):  # fmt: skip
-        pair("FCALL", *words)
-        pair("FCALL_RO", *words)
+        pair("FCALL", *call)
+        pair("FCALL_RO", *call)
     compare_listing(pair, "LIBRARYNAME", "te*", "WITHCODE")
     compare_listing(pair, "LIBRARYNAME", "TE*")
     pair.agreed(40)
@@ -88,8 +88,8 @@ def test_dumps_are_exchanged_and_policies_hold(pair: Pair) -> None:
     for payload in (pair.stock("FUNCTION", "DUMP"), pair.ours("FUNCTION", "DUMP")):
         # Which of several collisions is named depends on the order of a hash table there.
         pair("FUNCTION", "DELETE", "two")
-        for policy in ((), ("APPEND",), ("replace",), ("FLUSH",), ("bad",)):
-            pair("FUNCTION", "RESTORE", payload, *policy)
+        for options in ((), ("APPEND",), ("replace",), ("FLUSH",), ("bad",)):
+            pair("FUNCTION", "RESTORE", payload, *options)
             compare_listing(pair, "WITHCODE")
         pair("FUNCTION", "RESTORE", payload[:-1] + bytes([payload[-1] ^ 1]))
         pair("FUNCTION", "DELETE", "two")

@@ -74,12 +74,12 @@ def test_keys_arguments_and_names(pair: Pair) -> None:
         pair("EVALSHA", name, 1, "k", "v")
         pair("EVALSHA_RO", name, 1, "k", "v")
         pair("SCRIPT", "EXISTS", name, sha)
-    for words in (
+    for call in (
         ("LOAD", "bad bad"), ("LOAD",), ("EXISTS",), ("FLUSH", "X"), ("FLUSH", "ASYNC", "x"), ("FLUSH", "SYNC"),
         ("EXISTS", sha), ("KILL",), ("KILL", "x"), ("NO",), (), ("DEBUG", "NO"), ("DEBUG", "X"), ("LOAD", "#!lua x"),
         ("FLUSH",), ("FLUSH", "async"),
     ):  # fmt: skip
-        pair("SCRIPT", *words)
+        pair("SCRIPT", *call)
     if pair.stock.exact:
         pair("SCRIPT", "SHOW", sha)
         pair("SCRIPT", "LOAD", text)

@@ -118,7 +118,7 @@ def test_a_failing_script_leaves_nothing_when_scripts_are_atomic(body: str, atom
 
 
 def test_an_error_reply_a_script_returns_is_no_failure() -> None:
-    rig = Rig(**ATOMIC)
+    rig = Rig(**ATOMIC)  # type: ignore[arg-type]
     client = rig.client()
     assert ask(rig, client, "EVAL", "redis.call('SET','k','v') return redis.error_reply('MY no')", 0) == "MY no"
     assert ask(rig, client, "GET", "k") == b"v"
@@ -134,7 +134,7 @@ def test_a_command_that_fails_within_a_script_leaves_nothing_of_itself() -> None
 
 
 def test_messages_are_sent_once_and_only_when_the_script_ends_well_if_atomic() -> None:
-    rig = Rig(**ATOMIC)
+    rig = Rig(**ATOMIC)  # type: ignore[arg-type]
     client, listener = rig.client(), rig.client()
     rig.ask(listener, "SUBSCRIBE c")
     ask(rig, client, "EVAL", "redis.call('PUBLISH','c','one') return 1", 0)

@@ -120,7 +120,7 @@ def test_both_slots_bad_is_never_term_zero() -> None:
     disk.run_all()
     for at in (100, 4096 + 100):
         disk.names[PATH].data[at] ^= 1
-    with pytest.raises(CorruptionError, match="recover hardstate"):
+    with pytest.raises(CorruptionError, match="durakv-cli restore DIR"):
         reload(disk)
     disk.names[PATH].data[:] = bytes(8192)
     with pytest.raises(CorruptionError):

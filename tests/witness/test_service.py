@@ -139,7 +139,7 @@ HOSTILE = {
     "an unknown message": HELLO + wire.request(wire.QUESTION, 1, b"\xc8" + bytes(40)),
     "a message cut short": HELLO + wire.request(wire.QUESTION, 1, encode(vote(1, 2, (1, 0)))[:-1]),
     "a message between nodes": HELLO + wire.request(
-        wire.QUESTION, 1, encode(Append(1, 1, WITNESS, 2, 0, 0, 0, 0, 0, []))),  # type: ignore[arg-type]
+        wire.QUESTION, 1, encode(Append(1, 1, WITNESS, 2, 0, 0, 0, 0, 0, []))),
     "an answer": HELLO + wire.request(wire.QUESTION, 1, encode(WitnessVoteResp(1, 1, WITNESS, 2, True, False))),
     "another group's question": HELLO + wire.request(wire.QUESTION, 1, encode(vote(1, 2, (1, 0), group=2))),
     "another node's question": HELLO + wire.request(wire.QUESTION, 1, encode(vote(2, 2, (1, 0)))),
