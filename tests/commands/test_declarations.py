@@ -57,7 +57,7 @@ def test_refusals_refuse(name: str) -> None:
     argv = REFUSED[name].example.encode().split()
     row = TABLE.find(argv)
     assert row.name == name
-    if row.kind != LOCAL or name.startswith("script"):
+    if row.kind != LOCAL:
         with pytest.raises(CommandError):
             row.plain(None, argv)
         return
