@@ -16,6 +16,14 @@ def main(argv: list[str] | None = None) -> None:
         from durakv.process import run_server
 
         sys.exit(run_server(arguments[1:]))
+    if arguments and arguments[0] == "materialise":
+        from durakv.checkpoint.__main__ import main as materialise
+
+        sys.exit(materialise(arguments[1:]))
+    if arguments and arguments[0] == "write-rdb":
+        from durakv.replicas.process import main as write_rdb
+
+        sys.exit(write_rdb(arguments[1:]))
     from durakv.cli.program import program
 
     program.main(args=arguments, prog_name="durakv")

@@ -15,15 +15,15 @@ from durakv.config.settings import Settings
 from durakv.engine.entry import stamp
 from durakv.replication import addresses
 from durakv.storage.errors import DirectoryUnusable, StorageError
-from durakv.storage.log import LogOptions
-from durakv.storage.store import Store, StoreOptions, open_store
+from durakv.storage.options import LogOptions
+from durakv.storage.store import FindCovered, Store, StoreOptions, open_store
 from durakv.world.ports import Buggify, Clock, Disk, Rng
 from durakv.world.real_clock import RealClock
 from durakv.world.real_disk import RealDisk
 from durakv.world.real_rng import RealRng
 from raft.types import Entry, Membership
 
-# The one group a node serves, for now.
+# A group that is the only one of its cluster.
 GROUP_ID: Final = 1
 # For runs in which segments shall change often.
 _SMALL_SEGMENT_BYTES: Final = 8 << 10
@@ -43,10 +43,11 @@ def open_directory(
     fatal: Callable[[OSError], None],
     on_level: Callable[[str], None],
     buggify: Buggify | None = None,
+    find_covered: FindCovered | None = None,
 ) -> Store[Entry]:
     """The opened store of ``settings.dir``, created when that is allowed. Raises StorageError."""
     try:
-        return _open_directory(disk, clock, rng, settings, fatal, on_level, buggify)
+        return _open_directory(disk, clock, rng, settings, fatal, on_level, buggify, find_covered)
     except OSError as error:
         raise DirectoryUnusable(str(settings.dir), error) from error
 
@@ -59,6 +60,7 @@ def _open_directory(
     fatal: Callable[[OSError], None],
     on_level: Callable[[str], None],
     buggify: Buggify | None,
+    find_covered: FindCovered | None,
 ) -> Store[Entry]:
     directory = str(settings.dir)
     fresh = not disk.exists(f"{directory}/IDENTITY")
@@ -67,6 +69,11 @@ def _open_directory(
     if fresh and cluster_id is not None and node_id is None:
         raise StorageError(f"{directory}: is empty, and cluster-id is set without node-id; set both, or neither")
     alone = fresh and cluster_id is None
+    if alone and settings.replication_mode != "raft":
+        raise StorageError(
+            f"{directory}: is empty, and a shard of lease mode is founded as a whole: use 'durakv cluster up --mode "
+            "lease', or add the node to one and start it with --join yes"
+        )
     if alone:
         cluster_id, node_id = rng.token(16), node_id or 1
     options = StoreOptions(
@@ -77,6 +84,7 @@ def _open_directory(
         segment_bytes=_segment_bytes(settings, buggify),
         min_free_bytes=int(settings.min_free),
         reserve_bytes=int(settings.reserve_size),
+        covered=find_covered,
     )
     store: Store[Entry] = open_store(disk, clock, rng, directory, Entry, fatal, on_level, options)
     if alone:
@@ -120,13 +128,17 @@ def write_bootstrap(
     voters: list[int],
     book: dict[int, addresses.Address],
     witness: tuple[int, str] | None = None,
+    founding: addresses.Founding | None = None,
+    min_isr: int = 0,
 ) -> None:
     """Give a new directory its first entry and hard state, synced before this returns.
 
-    ``witness``: id and address of a witness whose state exists by now.
+    ``witness``: id and address of a witness whose state exists by now. ``min_isr``: not 0 for one of lease mode, whose
+    log begins with the same entry, for what is committed from the start is the same thing there.
     """
     witness_id = witness[0] if witness is not None else 0
-    hard, entry = raft.bootstrap(Membership(voters=voters, witness=witness_id, context=addresses.encode(book, witness)))
+    context = addresses.encode(book, witness, founding, min_isr)
+    hard, entry = raft.bootstrap(Membership(voters=voters, witness=witness_id, context=context))
     store.log.set_sync("always")
     # As ever after: a term is durable before an entry of it is.
     error = store.hard.write_inline(store.hard.current.voted(hard.term, hard.vote, 0, 0))
@@ -146,11 +158,14 @@ def bootstrap_cluster(
     members: list[tuple[int, str, int, int]],
     cluster_id: bytes | None = None,
     witness: tuple[int, str] | None = None,
+    founding: addresses.Founding | None = None,
+    min_isr: int = 0,
 ) -> str:
     """Create the data directories of a new group; returns its cluster id in hex.
 
     ``members``: (node_id, host, client_port, peer_port), one per directory. ``witness``: id and address of a witness
-    whose state was created for this ``cluster_id`` and GROUP_ID before. Raises StorageError, OSError.
+    whose state was created for this ``cluster_id`` and the group before. ``founding``: of a group of several.
+    ``min_isr``: not 0 for a shard of lease mode. Raises StorageError, OSError.
     """
     loop = asyncio.new_event_loop()
     rng = RealRng()
@@ -168,7 +183,7 @@ def bootstrap_cluster(
                 disk, clock, rng, directory, Entry, fatal, _ignore,
                 StoreOptions(cluster_id, node_id, reserve_bytes=0),
             )  # fmt: skip
-            write_bootstrap(store, [m[0] for m in members], book, witness)
+            write_bootstrap(store, [m[0] for m in members], book, witness, founding, min_isr)
             closed: asyncio.Future[OSError | None] = loop.create_future()
             store.close(closed.set_result)
             error = loop.run_until_complete(closed)

@@ -10,21 +10,27 @@ import asyncio
 import gc
 import os
 import signal
+import ssl
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 import durakv
 from durakv.app import World, build
+from durakv.checkpoint.place import open_checked
 from durakv.config.load import load
-from durakv.config.settings import ConfigError
+from durakv.config.settings import ConfigError, Settings
+from durakv.holding import ETCD_TLS
 from durakv.observe.events import Notice, Observer
 from durakv.observe.log import LineLog
 from durakv.storage.errors import StorageError
+from durakv.world.real_children import Children
 from durakv.world.real_clock import RealClock
 from durakv.world.real_disk import RealDisk
+from durakv.world.real_kv import open_kv
 from durakv.world.real_network import RealNetwork
 from durakv.world.real_object_store import open_object_store
 from durakv.world.real_process import RealProcess
@@ -34,6 +40,8 @@ EXIT_USAGE = 1
 EXIT_IO = 74
 EXIT_BUG = 70
 _SWITCH_INTERVAL_S = 0.0005
+# A stop waits this long for the materialiser to write what it knows, which saves the next start the work.
+_LAST_CHECKPOINT_S = 10
 
 
 def read_text(path: str) -> str:
@@ -62,11 +70,26 @@ def report_crash(context: dict[str, object], log: Observer) -> int:
     return EXIT_BUG
 
 
+def tls_contexts(settings: Settings) -> dict[str, ssl.SSLContext]:
+    """By the names under which parts of the node dial. Raises ValueError that names the directives' files."""
+    if not settings.holder_etcd_tls:
+        return {}
+    # Nobody else needs it.
+    from durakv.world.real_tls import client_context
+
+    files = (settings.holder_etcd_ca_file, settings.holder_etcd_cert_file, settings.holder_etcd_key_file)
+    try:
+        return {ETCD_TLS: client_context(*[str(name) for name in files])}
+    except ValueError as error:
+        raise ValueError(f"holder-etcd-tls: {error}") from error
+
+
 def run_server(argv: list[str]) -> int:
     """``durakv server [conf] [--directive value ...]``: run one node until it is told to stop; the exit code."""
     try:
         settings = load(argv, read_text)
-    except ConfigError as e:
+        contexts = tls_contexts(settings)
+    except (ConfigError, ValueError) as e:
         sys.stderr.write(f"durakv: {e}\n")
         return EXIT_USAGE
     loop = uvloop.new_event_loop()
@@ -84,12 +107,15 @@ def run_server(argv: list[str]) -> int:
     clock = RealClock(loop)
     disk = RealDisk(loop.call_soon_threadsafe)
     log = LineLog(settings, clock, settings.node_id, write_line)
-    network = RealNetwork(loop, backlog=settings.tcp_backlog, keepalive_s=settings.tcp_keepalive)
+    network = RealNetwork(loop, backlog=settings.tcp_backlog, keepalive_s=settings.tcp_keepalive, contexts=contexts)
     settings.watch("tcp-keepalive", lambda _: network.set_keepalive(settings.tcp_keepalive))
     witness_disk = RealDisk(loop.call_soon_threadsafe)
+    children = Children(loop)
     world = World(
-        clock, RealRng(), disk, network, RealProcess(), witness_disk=witness_disk, open_objects=open_object_store
-    )
+        clock, RealRng(), disk, network, RealProcess(), witness_disk=witness_disk, open_objects=open_object_store,
+        open_kv=partial(open_checked, disk, open_kv), spawn=children.spawn,
+        holder_disk=RealDisk(loop.call_soon_threadsafe) if settings.replication_mode == "lease" else None,
+    )  # fmt: skip
     try:
         app = build(world, settings, log, stop)
     except (StorageError, OSError, ValueError) as e:
@@ -101,7 +127,7 @@ def run_server(argv: list[str]) -> int:
 
     loop.set_exception_handler(crashed)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: app.node.stop(transfer=True, now=False))
+        loop.add_signal_handler(number, lambda: app.driver.stop(transfer=True, now=False))
     log.node_id = app.engine.node_id
     log.event(Notice("ready", f"port {settings.port}, dir {settings.dir}, {durakv.build_mode()}"))
     # The log thread must not wait a whole default interval (5 ms) for the interpreter after its sync.
@@ -121,5 +147,6 @@ def run_server(argv: list[str]) -> int:
         if error is not None:
             sys.stderr.write(f"durakv: {error}\n")
             code = EXIT_IO
+    children.see_off(_LAST_CHECKPOINT_S)
     log.event(Notice("stopped", f"exit code {code}"))
     return code

@@ -36,17 +36,23 @@ Every verb makes .venv with the pinned dependencies when it is missing or out of
 _FRESH_FROM = 1_000_000
 _FRESH_RANGE = 1_000_000_000
 _FRESH_SEEDS = 60
+# Seeds in which slots move between groups.
+_SEVERAL_GROUPS = ("--shape", "groups", "--seeds", "0:10", "--time", "10")
+_LEASE_MODE = ("--shape", "lease", "--seeds", "0:8", "--time", "20")
 # Exit code of jstyle: nothing is wrong, but something could not be tried here.
 _UNTESTED = 2
 
 # Directories whose code is compiled: tested both ways.
 COMPILED_DIRS = (
     "tests/resp", "tests/keyspace", "tests/storage", "tests/commands", "tests/engine", "tests/raft", "tests/observe",
+    "tests/cluster",
 )  # fmt: skip
 # Those that measure time or need the machine's ports and files for themselves, so that nothing runs beside them.
 ALONE_DIRS = ("tests/native", "tests/server", "tests/live", "tests/conformance")
 # A file among others that cannot stand a busy machine: a stock server's replies are awaited for a fixed time.
 ALONE_FILES = ("tests/engine/test_blocking_reference.py",)
+# Tests that put something wrong in the place of compiled code, which only interpreted code lets them.
+REPLACING_FILES = ("tests/sim/test_lease.py",)
 _COMPILED_ALONE_DIRS = ("tests/native", "tests/server")
 # What is run while one works: everything but whole clusters.
 UNIT_DIRS = (
@@ -54,7 +60,6 @@ UNIT_DIRS = (
     *_COMPILED_ALONE_DIRS,
     "tests/config",
     "tests/acl",
-    "tests/cluster",
     "tests/tools",
     "tests/cli",
 )
@@ -145,10 +150,15 @@ def pytest(*arguments: str, **environment: str) -> int:
 
 
 def interpreted() -> int:
-    """The tests of what is compiled, without a compiled module."""
+    """The tests of what is compiled, without a compiled module.
+
+    Long comparisons with a stock server are left to the compiled run: what they compare is the same code.
+    """
     return max(
-        pytest(*present(COMPILED_DIRS), *_BESIDE, DURAKV_INTERPRETED="1"),
-        pytest(*present(_COMPILED_ALONE_DIRS), *ALONE_FILES, DURAKV_INTERPRETED="1"),
+        pytest(
+            *present(COMPILED_DIRS), *REPLACING_FILES, *_BESIDE, "-m", "not live and not slow", DURAKV_INTERPRETED="1"
+        ),
+        pytest(*present(_COMPILED_ALONE_DIRS), DURAKV_INTERPRETED="1"),
     )
 
 
@@ -178,6 +188,8 @@ def harness_stages() -> list[Stage]:
             f"{_FRESH_SEEDS} fresh seeds",
             lambda: run("jstyle", "sim", "--seeds", f"{fresh}:{fresh + _FRESH_SEEDS}", jobs, *unknown),
         ),
+        Stage("10 fixed seeds of several groups", lambda: run("jstyle", "sim", *_SEVERAL_GROUPS, jobs, *unknown)),
+        Stage("8 fixed seeds of lease mode", lambda: run("jstyle", "sim", *_LEASE_MODE, jobs, *unknown)),
         Stage("crash enumeration", lambda: crash(jobs)),
         Stage("planted bugs", lambda: run("jstyle", "mutants", "--quick", jobs, "--rotation", str(chance % 1000))),
     ]

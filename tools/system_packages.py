@@ -18,6 +18,7 @@ WANTED = (
     ("strace", "strace", "that no call of the storage escapes the recorder of crash enumeration"),
     ("node", "nodejs", "that ioredis works against durakv"),
     ("npm", "npm", "that ioredis works against durakv"),
+    ("etcd", "etcd-server", "that an etcd serves as config holder of lease mode"),
 )
 
 

@@ -29,6 +29,8 @@ class Accounts:
     def __init__(self, acl: Acl) -> None:
         self.acl = acl
         self.definitions: dict[bytes, tuple[bytes, ...] | None] = {}
+        # For checkpoints: names defined since they were last written down.
+        self.moved: dict[bytes, None] = {}
         # Called on every node with the users a request has changed or deleted.
         self.on_change: Callable[[list[User]], None] | None = None
 
@@ -102,14 +104,27 @@ class Accounts:
         was = None if user is None else tuple(user.rules())
         old = self.definitions.get(name, ())
         journal.steps.append((self, _CHANGED, name, (old, was)))
+        self.moved[name] = None
         self.definitions[name] = None if rules is None else tuple(rules)
         self.acl.become(name, rules)
+        self.acl.default_logged = DEFAULT in self.definitions
+
+    def restore(self, name: bytes, rules: tuple[bytes, ...] | None) -> None:
+        """Take over what a checkpoint says of a name."""
+        self.definitions[name] = rules
+        self.acl.become(name, None if rules is None else list(rules))
+        self.acl.default_logged = DEFAULT in self.definitions
+
+    def forget(self, name: bytes) -> None:
+        """The log has not named it, as far as this node knows: before a snapshot is taken over."""
+        del self.definitions[name]
         self.acl.default_logged = DEFAULT in self.definitions
 
     def undo(self, op: int, name: bytes, state: tuple[tuple[bytes, ...] | None, tuple[bytes, ...] | None]) -> None:
         """See journal: () stands for a name the log had not named."""
         assert op == _CHANGED
         old, was = state
+        self.moved[name] = None
         if old == ():
             del self.definitions[name]
         else:

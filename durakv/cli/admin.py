@@ -21,6 +21,7 @@ from durakv.cli.recovery_bench import bench_disk
 from durakv.cli.recovery_compare import diff, digest_
 from durakv.cli.recovery_dump import log_
 from durakv.cli.recovery_inspect import inspect_, space
+from durakv.cli.recovery_recover import recover
 from durakv.cli.recovery_repair import repair
 from durakv.cli.recovery_restore import restore
 from durakv.cli.recovery_truncate import truncate
@@ -54,6 +55,7 @@ for verb in (
     import_,
     inspect_,
     log_,
+    recover,
     repair,
     restore,
     space,

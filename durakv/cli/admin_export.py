@@ -18,7 +18,7 @@ from durakv import __version__
 from durakv.aof.manifest import SUFFIX, export_names
 from durakv.cli.admin_files import locked, result_file, sync_directory
 from durakv.cli.admin_progress import bar
-from durakv.cli.admin_replay import ReplayedState, replay
+from durakv.cli.recovery_state import ReplayedState, replay
 from durakv.keyspace.keyspace import Keyspace
 from durakv.rdb.save import Saved, write_keyspace
 from durakv.rdb.writer import RdbWriter, Sink, VersionTooLow
@@ -41,11 +41,19 @@ _VERSIONS: Final = ("9", "10", "11", "12", "80")
 @click.option("--committed-only", is_flag=True, help="Leave out entries this node did not know to be committed.")
 @click.option("--databases", type=click.IntRange(1, 1 << 20), default=16, show_default=True,
               help="As in the server's configuration.")  # fmt: skip
+@click.option(
+    "--archive",
+    "--backup",
+    "more",
+    multiple=True,
+    type=click.Path(file_okay=False, exists=True),
+    help="More of the log, for a point before the checkpoint: archive-dir or a backup. May be repeated.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def export(
     data: Path, rdb: Path | None, aof: Path | None, rdb_version: str | None, drop_field_ttl: bool,
-    at_index: int | None, committed_only: bool, databases: int, force: bool, as_json: bool,
+    at_index: int | None, committed_only: bool, databases: int, more: tuple[str, ...], force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the data of the stopped node in directory DATA to a file that Redis and Valkey load."""
     if (rdb is None) == (aof is None):
@@ -56,7 +64,7 @@ def export(
     try:
         _check_target(rdb, aof, force=force)
         with locked(data), bar("Reading the log", quiet=as_json) as progress:
-            state = replay(str(data), at_index, databases, progress, committed_only=committed_only)
+            state = replay(str(data), at_index, databases, progress, committed_only=committed_only, more=more)
         form = _Form(int(rdb_version) if rdb_version else None, drop_field_ttl=drop_field_ttl)
         saved, size = _write(state, rdb, aof, form, force=force)
     except StorageError as error:

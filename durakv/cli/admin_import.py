@@ -20,6 +20,7 @@ from durakv.aof.parts import OpenPart, open_parts
 from durakv.aof.reader import DamagedAof
 from durakv.cli.admin_files import ReadOnlyFiles
 from durakv.cli.admin_import_aof import AofImport, Place
+from durakv.cli.admin_import_live import Stopped, import_live
 from durakv.cli.admin_import_rdb import Mark, RdbImport
 from durakv.cli.admin_outcome import Outcome
 from durakv.cli.admin_pipe import Lost, Pipe, Refusal, connect
@@ -48,8 +49,13 @@ class ImportRefused(click.ClickException):
 
 
 @click.command("import")
-@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.argument("path", type=click.Path(path_type=Path, exists=True), required=False)
 @click.option("--to", "address", required=True, metavar="HOST:PORT", help="The server; in a group any node will do.")
+@click.option("--from-live", metavar="HOST:PORT", help="In place of PATH: make the group follow this live server.")
+@click.option("--cut-over", is_flag=True, help="With --from-live: hold the source's writers, end it, take writes here.")
+@click.option("--source-user", default="", help="With --cut-over: user to log in as at the source.")
+@click.option("--source-password", envvar="DURAKV_SOURCE_PASSWORD", default="",
+              help="And the password [env DURAKV_SOURCE_PASSWORD].")  # fmt: skip
 @click.option("--user", default="", help="User to log in as.  [default: the default user]")
 @click.option("--password", envvar="DURAKV_PASSWORD", default="", help="Password [env DURAKV_PASSWORD].")
 @click.option("--replace", is_flag=True, help="Overwrite keys that exist.  [default: keep and report them]")
@@ -61,10 +67,27 @@ class ImportRefused(click.ClickException):
               help="Seconds to wait for a reply.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def import_(
-    path: Path, address: str, user: str, password: str, replace: bool, into_existing: bool, skip_modules: bool,
-    resume: str | None, only_check: bool, timeout_s: float, as_json: bool,
+    path: Path | None, address: str, from_live: str | None, cut_over: bool, source_user: str, source_password: str,
+    user: str, password: str, replace: bool, into_existing: bool, skip_modules: bool, resume: str | None,
+    only_check: bool, timeout_s: float, as_json: bool,
 ) -> None:  # fmt: skip
-    """Bring PATH (an RDB file, an append-only directory, its manifest, or a single AOF) into a running server."""
+    """Bring PATH (an RDB file, an append-only directory, its manifest, or a single AOF) into a running server.
+
+    Or, with --from-live, all that a live server holds and goes on writing.
+    """
+    if from_live is not None:
+        if path is not None or replace or into_existing or skip_modules or resume is not None or only_check:
+            raise click.UsageError("--from-live takes neither PATH nor the options of files; the source decides")
+        try:
+            import_live(
+                from_live, address, bar("Receiving", quiet=as_json), user=user, password=password, timeout_s=timeout_s,
+                cut_over=cut_over, source_user=source_user, source_password=source_password, as_json=as_json,
+            )  # fmt: skip
+        except (Stopped, Refusal, Lost) as error:
+            raise ImportRefused(str(error)) from error
+        return
+    if path is None or cut_over:
+        raise click.UsageError("name a PATH, or a live server with --from-live (and only then --cut-over)")
     try:
         parts = open_parts(ReadOnlyFiles(), str(path))
         with bar("Checking", quiet=as_json) as progress:

@@ -319,7 +319,8 @@ def _set(entry: Entry, body: bytes, replace: bool) -> bytes:
     """A string as SET. Raises RdbError, IndexError."""
     key = entry.key
     first = body[0]
-    text = body[1:] if first < 0x40 else RdbReader(body).string()
+    # Lengths of one and of two bytes; behind others stand numbers, compressed and long strings.
+    text = body[1:] if first < 0x40 else body[2:] if first < 0x80 else RdbReader(body).string()
     if entry.expire_ms < 0:
         if replace:
             return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(text), text)

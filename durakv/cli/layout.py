@@ -21,6 +21,8 @@ CLUSTER_FILE: Final = "cluster.json"
 LOCK_FILE: Final = "cluster.lock"
 FORMAT: Final = 1
 PEER_PORT_OFFSET: Final = 10_000
+HOLDER_PORT_OFFSET: Final = 20_000
+HOLDER_MEMBERS: Final = 3
 HOST: Final = "127.0.0.1"
 NODES_BESIDE_WITNESS_MIN: Final = 2
 
@@ -103,24 +105,67 @@ class Witness(Member):
         }
 
 
+class Arbiter(Member):
+    """A process that is a member of the config holder and nothing else; ``port`` is where the others reach it."""
+
+    __slots__ = ()
+
+    def __init__(self, node_id: int, port: int, *, pid: int = 0, started: int = 0) -> None:
+        super().__init__(node_id, port, f"a{node_id}", pid, started)
+
+    def as_json(self) -> dict[str, Any]:
+        """The arbiter's object in ``cluster.json``."""
+        return {"id": self.node_id, "port": self.port, "pid": self.pid, "started": self.started}
+
+
+class Shard:
+    """Which group of several a cluster.json is about: its number, the slots it was founded with (first and last), and
+    peer addresses of nodes of other groups.
+    """
+
+    __slots__ = ("group", "seeds", "slots")
+
+    def __init__(self, group: int, slots: tuple[int, int] | None, seeds: list[str]) -> None:
+        self.group = group
+        self.slots = slots
+        self.seeds = seeds
+
+    def as_json(self) -> dict[str, Any]:
+        """The object in ``cluster.json``."""
+        return {"group": self.group, "slots": list(self.slots) if self.slots else None, "seeds": self.seeds}
+
+
 class Cluster:
     """What ``cluster.json`` says. ``bootstrapped`` is False from creation until every node has its first entry."""
 
     def __init__(
         self, root: Path, nodes: list[Node], directives: Sequence[str], *, cluster_id: str = "", next_id: int = 0,
-        bootstrapped: bool = False, witness: Witness | None = None,
+        bootstrapped: bool = False, witness: Witness | None = None, shard: Shard | None = None,
+        holder: Sequence[str] = (), arbiter: Arbiter | None = None, etcd: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.root = root
         self.nodes = nodes
         self.witness = witness
+        # Of lease mode: where the config holder's members are, as holder-members has it; empty in Raft mode.
+        self.holder = list(holder)
+        # Or the etcd that is one, as holder-etcd has it.
+        self.etcd = list(etcd)
+        self.arbiter = arbiter
         self.directives = list(directives)
         self.cluster_id = cluster_id
         self.next_id = next_id or max((member.node_id for member in self.members()), default=0) + 1
         self.bootstrapped = bootstrapped
+        # Set for one of several groups.
+        self.shard = shard
+
+    def is_lease(self) -> bool:
+        """Whether it was founded in lease mode."""
+        return bool(self.holder or self.etcd)
 
     def members(self) -> list[Member]:
-        """The nodes, then the witness."""
-        return [*self.nodes, *([self.witness] if self.witness is not None else [])]
+        """The nodes, then the witness or the arbiter."""
+        beside = [member for member in (self.witness, self.arbiter) if member is not None]
+        return [*self.nodes, *beside]
 
     def processes(self) -> list[Member]:
         """The members that are processes of this machine, in the order in which they may be stopped."""
@@ -160,6 +205,10 @@ class Cluster:
             "directives": self.directives,
             "nodes": [node.as_json() for node in self.nodes],
             "witness": self.witness.as_json() if self.witness is not None else None,
+            "shard": self.shard.as_json() if self.shard is not None else None,
+            "holder": self.holder,
+            "etcd": self.etcd,
+            "arbiter": self.arbiter.as_json() if self.arbiter is not None else None,
         }
         temporary = self.root / (CLUSTER_FILE + ".new")
         temporary.write_text(json.dumps(document, indent=1) + "\n")
@@ -183,6 +232,14 @@ def conf_text(cluster: Cluster, node: Node) -> str:
     if cluster.cluster_id:
         # With these a node whose data directory has vanished refuses to start instead of voting without its memory.
         lines += [f"cluster-id {cluster.cluster_id}", f"node-id {node.node_id}"]
+    if cluster.holder:
+        lines += ["replication-mode lease", f"holder-members {' '.join(cluster.holder)}"]
+    elif cluster.etcd:
+        lines += ["replication-mode lease", f"holder-etcd {' '.join(cluster.etcd)}"]
+    if cluster.shard is not None:
+        lines += ["cluster-enabled yes", f"group-id {cluster.shard.group}"]
+        if cluster.shard.seeds:
+            lines.append(f"cluster-seeds {' '.join(cluster.shard.seeds)}")
     return "\n".join([*lines, *cluster.directives]) + "\n"
 
 
@@ -211,20 +268,47 @@ def directive_lines(words: Sequence[str]) -> list[str]:
     return [" ".join(line) for line in lines]
 
 
-def plan(root: Path, count: int, base_port: int, directives: Sequence[str], witness: str = "") -> Cluster:
-    """A cluster that does not exist yet: ``count`` nodes on consecutive ports, ids from 1; then the witness.
+def plan(
+    root: Path, count: int, base_port: int, directives: Sequence[str], witness: str = "", first_id: int = 1
+) -> Cluster:
+    """A cluster that does not exist yet: ``count`` nodes on consecutive ports, ids from ``first_id``; then the witness.
 
     ``witness``: empty for none, ``tcp`` for a process of this machine, else an address.
     """
     if base_port + count - 1 + PEER_PORT_OFFSET > 65535:
         top = 65535 - PEER_PORT_OFFSET - count + 1
         raise LayoutError(f"--base-port {base_port} is too high: peers use the port + 10000; choose at most {top}")
-    nodes = [Node(n, base_port + n - 1, base_port + n - 1 + PEER_PORT_OFFSET) for n in range(1, count + 1)]
+    nodes = [Node(first_id + n, base_port + n, base_port + n + PEER_PORT_OFFSET) for n in range(count)]
     if not witness:
         return Cluster(root, nodes, directives)
     if count < NODES_BESIDE_WITNESS_MIN:
         raise LayoutError(f"a witness needs at least two nodes beside it, not {count}; write --nodes 2 --witness")
-    return Cluster(root, nodes, directives, witness=plan_witness(count + 1, base_port + count, witness))
+    return Cluster(root, nodes, directives, witness=plan_witness(first_id + count, base_port + count, witness))
+
+
+def plan_lease(
+    root: Path, count: int, base_port: int, directives: Sequence[str], etcd: Sequence[str] = (), first_id: int = 1
+) -> Cluster:
+    """A shard of lease mode that does not exist yet; ids from ``first_id``. Its config holder is its own and has three
+    members: in the first three nodes, or in both of two and in an arbiter, a process of its own; unless an ``etcd``
+    (host:port each) is to be the holder.
+    """
+    if count == 1:
+        raise LayoutError("lease mode needs two data nodes or more; write --nodes 2, or 3")
+    if base_port + count + HOLDER_PORT_OFFSET > 65535:
+        top = 65535 - HOLDER_PORT_OFFSET - count
+        raise LayoutError(f"--base-port {base_port} is too high: config holders use the port + 20000; at most {top}")
+    made = plan(root, count, base_port, directives, first_id=first_id)
+    if etcd:
+        made.etcd = list(etcd)
+        return made
+    members = [(node.node_id, node.port + HOLDER_PORT_OFFSET) for node in made.nodes[:HOLDER_MEMBERS]]
+    if len(members) < HOLDER_MEMBERS:
+        made.arbiter = Arbiter(made.next_id, base_port + count + HOLDER_PORT_OFFSET)
+        made.next_id += 1
+        members.append((made.arbiter.node_id, made.arbiter.port))
+    made.holder = [f"{member_id}={HOST}:{port}" for member_id, port in members]
+    return made
 
 
 def plan_witness(witness_id: int, port: int, kind: str) -> Witness:
@@ -270,11 +354,31 @@ def load(root: Path) -> Cluster:
             next_id=int(document["next_id"]),
             bootstrapped=bool(document["bootstrapped"]),
             witness=witness,
+            shard=_shard(document.get("shard")),
+            # Absent in a file written before there was lease mode.
+            holder=[str(member) for member in document.get("holder", [])],
+            arbiter=_arbiter(document.get("arbiter")),
+            etcd=[str(endpoint) for endpoint in document.get("etcd", [])],
         )
     except FileNotFoundError:
         raise LayoutError(f"{root} holds no cluster; create one with `durakv cluster up --dir {root}`") from None
     except (KeyError, TypeError, ValueError) as error:
         raise LayoutError(f"{path} is damaged ({error}); restore it, or move {root} away and start afresh") from error
+
+
+def _arbiter(document: dict[str, Any] | None) -> Arbiter | None:
+    if document is None:
+        return None
+    a = document
+    return Arbiter(int(a["id"]), int(a["port"]), pid=int(a["pid"]), started=int(a["started"]))
+
+
+def _shard(document: dict[str, Any] | None) -> Shard | None:
+    if document is None:
+        return None
+    slots = document["slots"]
+    seeds = [str(seed) for seed in document["seeds"]]
+    return Shard(int(document["group"]), (int(slots[0]), int(slots[1])) if slots else None, seeds)
 
 
 @contextmanager

@@ -35,25 +35,71 @@ class NotStarted(OperationError):
 
 
 def prepare(
-    root: Path, count: int | None, base_port: int | None, directives: Sequence[str], witness: str = ""
-) -> Cluster:
-    """Load the cluster of ``root`` or create and bootstrap a new one; starts nothing but a new cluster's witness."""
+    root: Path, count: int | None, base_port: int | None, directives: Sequence[str], witness: str = "", mode: str = "",
+    etcd: Sequence[str] = (),
+) -> Cluster:  # fmt: skip
+    """Load the cluster of ``root`` or create and bootstrap a new one; starts nothing but a new cluster's witness.
+
+    ``mode``: raft, lease, or empty for that of an existing cluster, Raft's for a new one. ``etcd``: host:port of the
+    one that is to be the config holder of a new cluster of lease mode.
+    """
     if layout.exists(root):
         cluster = layout.load(root)
+        refuse_other_mode(cluster, mode)
         _refuse_changed_shape(cluster, count, base_port, directives, witness)
     else:
         if root.exists() and any(path.name != layout.LOCK_FILE for path in root.iterdir()):
             raise OperationError(f"{root} is in use by something else; choose another --dir or empty it")
-        cluster = layout.plan(root, count or (2 if witness else 3), base_port or 7000, directives, witness)
-        _refuse_taken_ports(cluster.members())
+        cluster = plan(
+            root, count or (2 if witness else 3), base_port or 7000, directives, witness, mode, etcd, first_id=1
+        )
+        refuse_taken_ports(cluster.members())
         cluster.save()
-    if not cluster.bootstrapped:
-        try:
-            _bootstrap(cluster)
-        except BaseException:
-            stop_started(cluster)
-            raise
+    bootstrap(cluster)
     return cluster
+
+
+def plan(
+    root: Path, count: int, base_port: int, directives: Sequence[str], witness: str, mode: str, etcd: Sequence[str], *,
+    first_id: int,
+) -> Cluster:  # fmt: skip
+    """A group of either mode that does not exist yet. Raises OperationError, LayoutError."""
+    if etcd and mode != "lease":
+        raise OperationError("only lease mode asks an etcd; write --mode lease, or leave --holder-etcd out")
+    if mode == "lease" and witness:
+        raise OperationError("lease mode has no witness; leave --witness out, two data nodes get an arbiter")
+    if mode == "lease":
+        return layout.plan_lease(root, count, base_port, directives, etcd, first_id)
+    return layout.plan(root, count, base_port, directives, witness, first_id)
+
+
+def refuse_other_mode(cluster: Cluster, mode: str) -> None:
+    """Raises OperationError for another mode than the group was founded in; empty is any."""
+    if mode not in ("", mode_of(cluster)):
+        raise OperationError(
+            f"{cluster.root} holds a cluster of {mode_of(cluster)} mode, which never changes; use another --dir"
+        )
+
+
+def mode_of(cluster: Cluster) -> str:
+    """``raft`` or ``lease``, as it was founded."""
+    return "lease" if cluster.is_lease() else "raft"
+
+
+def bootstrap(cluster: Cluster) -> None:
+    """Give every node of a new cluster its first entry; nothing to do for one that has them."""
+    if cluster.bootstrapped:
+        return
+    try:
+        _bootstrap(cluster)
+    except BaseException:
+        stop_started(cluster)
+        raise
+
+
+def any_stopped(cluster: Cluster) -> bool:
+    """Whether a process of the group does not run."""
+    return any(not processes.alive(member) for member in cluster.processes())
 
 
 def start_stopped(cluster: Cluster) -> list[Member]:
@@ -63,7 +109,7 @@ def start_stopped(cluster: Cluster) -> list[Member]:
         raise OperationError(
             f"the cluster in {cluster.root} is already running; see `durakv cluster status --dir {cluster.root}`"
         )
-    _refuse_taken_ports(stopped)
+    refuse_taken_ports(stopped)
     # The witness, which stands last, first: the nodes may need it for their election.
     for member in reversed(stopped):
         processes.start(cluster, member)
@@ -99,6 +145,8 @@ def stop_all(cluster: Cluster, grace_s: float = STOP_GRACE_S) -> tuple[int, list
     killed = processes.stop(cluster.nodes, grace_s)
     if cluster.witness is not None:
         killed += processes.stop([cluster.witness], grace_s)
+    if cluster.arbiter is not None:
+        killed += processes.stop([cluster.arbiter], grace_s)
     cluster.save()
     return running, killed
 
@@ -115,7 +163,7 @@ def add_node(cluster: Cluster, port: int | None, password: str, timeout_s: float
     node_id = cluster.next_id
     free = _next_port(cluster)
     node = Node(node_id, port or free, (port or free) + layout.PEER_PORT_OFFSET, joining=True)
-    _refuse_taken_ports([node])
+    refuse_taken_ports([node])
     # Saved first: the id is then never given to another node, and an unanswered request still has its node listed.
     cluster.next_id += 1
     cluster.nodes.append(node)
@@ -153,7 +201,7 @@ def add_witness(cluster: Cluster, kind: str, port: int | None, password: str, ti
         )
     leader = _leader(cluster, password)
     witness = layout.plan_witness(cluster.next_id, port or _next_port(cluster), kind)
-    _refuse_taken_ports([witness])
+    refuse_taken_ports([witness])
     # Saved first: an id serves once, whatever becomes of it.
     cluster.next_id += 1
     cluster.witness = witness
@@ -174,6 +222,11 @@ def remove_node(cluster: Cluster, node_id: int, password: str, timeout_s: float)
     if cluster.witness is not None and cluster.witness.node_id == node_id:
         return _remove_witness(cluster, cluster.witness, password, timeout_s)
     node = cluster.node(node_id)
+    if any(member.startswith(f"{node_id}=") for member in cluster.holder):
+        raise OperationError(
+            f"n{node_id} has a member of the config holder, which would lose it; name another node, or found a new "
+            "cluster and move the data"
+        )
     if len(cluster.nodes) == 1:
         raise OperationError(f"n{node_id} is the only node; stop it with `durakv cluster stop --dir {cluster.root}`")
     leader = _leader(cluster, password)
@@ -225,6 +278,7 @@ def _bootstrap(cluster: Cluster) -> None:
     # These load the whole server, which status and stop do not need.
     from durakv.cli.witness import WitnessError, create_now
     from durakv.founding import GROUP_ID, bootstrap_cluster
+    from durakv.replication.addresses import Founding
     from durakv.world.real_rng import RealRng
 
     for node in cluster.nodes:
@@ -236,14 +290,22 @@ def _bootstrap(cluster: Cluster) -> None:
     witness = cluster.witness
     # A new one at each attempt: the id of a witness serves once in a cluster, even if the attempt came to nothing.
     cluster_id = RealRng().token(16)
+    group, founding = GROUP_ID, None
+    if cluster.shard is not None:
+        # All groups of a cluster have its id.
+        cluster_id = bytes.fromhex(cluster.cluster_id)
+        group = cluster.shard.group
+        founding = Founding(group, [cluster.shard.slots] if cluster.shard.slots else [])
     _start_witness(cluster, STOP_GRACE_S)
     try:
         if witness is not None:
-            create_now(witness.address, cluster_id, GROUP_ID, witness.node_id)
+            create_now(witness.address, cluster_id, group, witness.node_id)
         cluster.cluster_id = bootstrap_cluster(
             [str(cluster.data_dir(node)) for node in cluster.nodes], members, cluster_id,
-            (witness.node_id, witness.address) if witness is not None else None,
+            (witness.node_id, witness.address) if witness is not None else None, founding, _min_isr(cluster),
         )  # fmt: skip
+        if cluster.holder:
+            _found_holder(cluster, cluster_id)
     except (OSError, WitnessError) as error:
         raise OperationError(
             f"cannot create the cluster: {error}; correct that, or choose another --dir or --witness, and run it again"
@@ -252,6 +314,43 @@ def _bootstrap(cluster: Cluster) -> None:
         cluster.write_conf(node)
     cluster.bootstrapped = True
     cluster.save()
+
+
+def _min_isr(cluster: Cluster) -> int:
+    """What a new shard of lease mode demands; 0 for Raft mode."""
+    from durakv.replication.lease_settings import default_min_isr
+
+    if not cluster.is_lease():
+        return 0
+    nodes = len(cluster.nodes)
+    for line in cluster.directives:
+        name, _, value = line.partition(" ")
+        if name == "min-isr" and value.isdecimal() and int(value):
+            if int(value) > nodes:
+                raise OperationError(f"min-isr {value} with {nodes} nodes: no write would ever be taken; choose less")
+            return int(value)
+    return default_min_isr(nodes)
+
+
+def _found_holder(cluster: Cluster, cluster_id: bytes) -> None:
+    from durakv.holding import found_holder
+    from durakv.world.real_disk import RealDisk
+
+    members = tuple(int(member.partition("=")[0]) for member in cluster.holder)
+    homes = {member.node_id: str(cluster.data_dir(member)) for member in cluster.members()}
+    if cluster.arbiter is not None and cluster.data_dir(cluster.arbiter).exists():
+        # Left by a bootstrap that was cut short.
+        shutil.rmtree(cluster.data_dir(cluster.arbiter))
+    disk = RealDisk(_never)
+    try:
+        found_holder(disk, homes, cluster_id, members)
+    finally:
+        disk.close()
+
+
+def _never(done: Callable[[], None]) -> None:
+    """Nothing is handed to that disk's lane."""
+    raise AssertionError("a job on a lane without a loop")
 
 
 def _start_witness(cluster: Cluster, timeout_s: float) -> None:
@@ -280,7 +379,8 @@ def _refuse_dead(cluster: Cluster, member: Member) -> None:
 
 
 def _next_port(cluster: Cluster) -> int:
-    return max(member.port for member in cluster.members()) + 1
+    # An arbiter's is far behind those of nodes.
+    return max(member.port for member in cluster.members() if member is not cluster.arbiter) + 1
 
 
 def _refuse_changed_shape(
@@ -318,7 +418,8 @@ def _refuse_other_witness(cluster: Cluster, kind: str) -> None:
         )
 
 
-def _refuse_taken_ports(members: Sequence[Member]) -> None:
+def refuse_taken_ports(members: Sequence[Member]) -> None:
+    """Raises OperationError for the first port somebody listens on."""
     for member in members:
         for port in member.ports():
             if not processes.port_free(port):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from durakv.cli.layout import HOST, Cluster, Member, Node
+from durakv.cli.layout import HOST, Arbiter, Cluster, Member, Node
 
 POLL_S: Final = 0.05
 
@@ -60,6 +60,11 @@ def start(cluster: Cluster, node: Member) -> None:
     command = [sys.executable, "-m", "durakv"]
     if isinstance(node, Node):
         command += ["server", str(cluster.conf_file(node)), *(["--join", "yes"] if node.joining else [])]
+    elif isinstance(node, Arbiter):
+        command += [
+            "arbiter", "--dir", str(cluster.data_dir(node)), "--cluster-id", cluster.cluster_id, "--id",
+            str(node.node_id), *cluster.holder,
+        ]  # fmt: skip
     else:
         cluster.home(node).mkdir(parents=True, exist_ok=True)
         command += ["witness", "--listen", f"{HOST}:{node.port}", "--dir", str(cluster.data_dir(node))]

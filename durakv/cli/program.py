@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 import click
 
 from durakv import __version__, build_mode
-from durakv.cli import layout, operations, processes, status
+from durakv.cli import layout, operations, processes, regrouping, status
+from durakv.cli import shards as groups
 from durakv.cli.layout import HOST, Cluster
+from durakv.cli.proxy import proxy
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_DIR = "durakv-data"
@@ -43,6 +45,13 @@ def dir_option(command: Command) -> Command:
     )
 
 
+def group_option(command: Command) -> Command:
+    """``--group``: which group of several."""
+    return click.option(
+        "--group", type=click.IntRange(1), help="Number of the group, where --dir holds several of them."
+    )(command)
+
+
 def password_option(command: Command) -> Command:
     """``--password``: for clusters with requirepass."""
     return click.option(
@@ -64,6 +73,9 @@ def program() -> None:
     """A Redis/Valkey-compatible store whose acknowledged writes survive."""
 
 
+program.add_command(proxy)
+
+
 @program.command(context_settings=PASSTHROUGH, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def server(arguments: tuple[str, ...]) -> None:
@@ -71,6 +83,27 @@ def server(arguments: tuple[str, ...]) -> None:
     from durakv.process import run_server  # only a server needs the server
 
     sys.exit(run_server(list(arguments)))
+
+
+@program.command()
+@click.option("--dir", "directory", type=click.Path(), required=True, help="Where it keeps its votes and the register.")
+@click.option("--cluster-id", required=True, help="The cluster's id, 32 hex digits.")
+@click.option("--id", "member_id", type=click.IntRange(1), required=True, help="Its number among the members.")
+@click.argument("members", nargs=-1, required=True)
+def arbiter(directory: str, cluster_id: str, member_id: int, members: tuple[str, ...]) -> None:
+    """Run a member of lease mode's config holder and nothing else; MEMBERS are all of them, as ID=HOST:PORT."""
+    from durakv.cli.arbiter import run  # only an arbiter needs it
+
+    sys.exit(run(directory, cluster_id, member_id, list(members)))
+
+
+@program.command(context_settings=PASSTHROUGH, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def holder(arguments: tuple[str, ...]) -> None:
+    """Look after the members of lease mode's config holder."""
+    from durakv.cli.arbiter import holder as group  # only this needs it
+
+    group.main(args=list(arguments), prog_name="durakv holder")
 
 
 @program.group(invoke_without_command=True)
@@ -124,6 +157,7 @@ def cluster() -> None:
 @cluster.command(context_settings=PASSTHROUGH)
 @dir_option
 @click.option("--nodes", type=click.IntRange(1, 9), help="Number of nodes when the cluster is created.  [default: 3]")
+@click.option("--shards", type=click.IntRange(1, 99), help="Groups that share the slots, each of so many nodes.")
 @click.option("--base-port", type=click.IntRange(1, 55535), help="Port of the first node.  [default: 7000]")
 @click.option("--cluster-enabled", type=click.Choice(["yes", "no"]), help="yes: nodes redirect clients (MOVED).")
 @click.option(
@@ -134,13 +168,21 @@ def cluster() -> None:
     metavar="[ADDRESS]",
     help="Beside the nodes a witness: as a process here, or at file:///path or s3://bucket/prefix.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(["raft", "lease"]),
+    default=None,
+    help="How a new cluster agrees: a majority, or a primary and its in-sync members.  [default: raft]",
+)
+@click.option("--holder-etcd", metavar="HOST:PORT,...", help="Lease mode: an etcd 3 that says who is primary.")
 @click.option("--detach", is_flag=True, help="Leave the nodes running and return.")
 @password_option
 @timeout_option
 @click.argument("directives", nargs=-1, type=click.UNPROCESSED)
 def up(
-    root: Path, nodes: int | None, base_port: int | None, cluster_enabled: str | None, witness: str, detach: bool,
-    password: str, timeout_s: float, directives: tuple[str, ...],
+    root: Path, nodes: int | None, shards: int | None, base_port: int | None, cluster_enabled: str | None, witness: str,
+    mode: str | None, holder_etcd: str | None, detach: bool, password: str, timeout_s: float,
+    directives: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Create a cluster, or start the stopped nodes of an existing one.
 
@@ -151,17 +193,35 @@ def up(
         if cluster_enabled is not None:
             lines.insert(0, f"cluster-enabled {cluster_enabled}")
         root.mkdir(parents=True, exist_ok=True)
+        etcd = [endpoint for endpoint in (holder_etcd or "").split(",") if endpoint]
+        several = shards is not None or groups.exists(root)
+        if several and cluster_enabled == "no":
+            raise operations.OperationError("several groups need cluster mode; leave --cluster-enabled no out")
         with interrupts_raise(), layout.locked(root):
-            made = operations.prepare(root, nodes, base_port, lines, witness)
-            try:
-                operations.start_stopped(made)
-                leader = operations.wait_for_leader(made, password, timeout_s)
-            except BaseException:
-                operations.stop_started(made)
-                raise
-        summary(made, leader)
+            if several:
+                made = groups.prepare(root, shards, nodes, base_port, lines, witness, mode or "", etcd)
+            else:
+                made = [operations.prepare(root, nodes, base_port, lines, witness, mode or "", etcd)]
+            leaders = started(made, password, timeout_s)
+        for one, leader in zip(made, leaders, strict=True):
+            summary(one, leader)
+        advice(root, made, leaders[0])
         if not detach:
-            follow(made)
+            follow(root, made)
+
+
+def started(made: list[Cluster], password: str, timeout_s: float) -> list[status.NodeStatus]:
+    """Start what does not run of each group; returns their leaders."""
+    try:
+        running = [one for one in made if not operations.any_stopped(one)]
+        for one in made:
+            if one not in running or len(running) == len(made):
+                operations.start_stopped(one)
+        return [operations.wait_for_leader(one, password, timeout_s) for one in made]
+    except BaseException:
+        for one in made:
+            operations.stop_started(one)
+        raise
 
 
 @cluster.command("status")
@@ -172,17 +232,21 @@ def up(
 def status_(root: Path, password: str, watch: bool, as_json: bool) -> None:
     """Show role, term, progress, latency and health of every node, and the witness. Exit code 1 when no node leads."""
     with explained():
-        loaded = layout.load(root)
-        rows = status.survey(loaded, password)
+        made = groups.load(root) if groups.exists(root) else [layout.load(root)]
+        if watch and len(made) > 1:
+            raise operations.OperationError(f"--watch shows one group; write --dir {made[0].root}, for example")
+        surveyed = [(one, status.survey(one, password)) for one in made]
         if as_json:
-            click.echo(json.dumps(status.document(loaded, rows)))
+            documents = [status.document(one, rows) for one, rows in surveyed]
+            click.echo(json.dumps(documents[0] if len(made) == 1 else {"groups": documents}))
         elif watch:
             watch_status(root, password)
         else:
             from rich.console import Console
 
-            Console().print(status.table(loaded, rows))
-    if status.leader_of(rows) is None and not watch:
+            for one, rows in surveyed:
+                Console().print(status.table(one, rows))
+    if not watch and any(status.leader_of(rows) is None for _, rows in surveyed):
         sys.exit(1)
 
 
@@ -191,21 +255,84 @@ def status_(root: Path, password: str, watch: bool, as_json: bool) -> None:
 def stop(root: Path) -> None:
     """Stop all nodes; their data stays."""
     with explained():
-        loaded = layout.load(root)
+        made = groups.load(root) if groups.exists(root) else [layout.load(root)]
+        running, killed = 0, []
         with layout.locked(root):
-            running, killed = operations.stop_all(loaded)
+            for one in made:
+                count, forced = operations.stop_all(one)
+                running += count
+                killed += forced
     names = ", ".join(node.name for node in killed)
     click.echo(f"Stopped {running} nodes" + (f"; had to kill {names}" if killed else ""))
 
 
-@cluster.command("add-node")
+@cluster.command("add-shard", context_settings=PASSTHROUGH)
 @dir_option
 @password_option
 @timeout_option
+@click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True, help="Number of its nodes.")
+@click.option("--base-port", type=click.IntRange(1, 55535), help="Port of its first node.  [default: past the others]")
+@click.option("--witness", is_flag=True, help="Beside the nodes a witness, as a process here.")
+@click.option("--mode", type=click.Choice(["raft", "lease"]), default=None, help="[default: that of the first group]")
+@click.option("--holder-etcd", metavar="HOST:PORT,...", help="Lease mode: an etcd 3 that says who is primary.")
+@click.option("--fill", is_flag=True, help="Move slots there until it has as many as the others.")
+@click.argument("directives", nargs=-1, type=click.UNPROCESSED)
+def add_shard(
+    root: Path, password: str, timeout_s: float, nodes: int, base_port: int | None, witness: bool, mode: str | None,
+    holder_etcd: str | None, fill: bool, directives: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Add a group to a running cluster of several, without slots at first.
+
+    Directives for its nodes follow --; without any they are those of the first group.
+    """
+    with explained():
+        lines = layout.directive_lines(directives)
+        with interrupts_raise(), layout.locked(root):
+            etcd = [endpoint for endpoint in (holder_etcd or "").split(",") if endpoint]
+            new = groups.add(root, nodes, base_port, lines, "tcp" if witness else "", mode or "", etcd)
+            others = groups.load(root)
+            (leader,) = started([new], password, timeout_s)
+            groups.joined(root, new)
+            summary(new, leader)
+            assert new.shard is not None
+            regrouping.known_to_all(new, others, password, timeout_s)
+            moved = regrouping.fill(new, others, password, timeout_s, click.echo) if fill else 0
+    if moved:
+        click.echo(f"Group {new.shard.group} owns {moved} slots")
+    else:
+        click.echo(
+            f"Group {new.shard.group} owns no slots yet: order some with CLUSTER MIGRATESLOTS, or let a rebalancer "
+            "fill it (CONFIG SET rebalance auto on all nodes)"
+        )
+
+
+@cluster.command("remove-shard")
+@dir_option
+@password_option
+@timeout_option
+@click.option("--group", type=click.IntRange(1), required=True, help="Number of the group.")
+def remove_shard(root: Path, password: str, timeout_s: float, group: int) -> None:
+    """Move a group's slots to the others, take it out of the cluster and stop it.
+
+    The timeout is how long no slot may move before the command gives up; given again it goes on.
+    """
+    with explained():
+        groups.require_several(root)
+        with interrupts_raise(), layout.locked(root):
+            home = regrouping.remove(root, group, password, timeout_s, click.echo)
+    click.echo(f"Group {group} is no longer part of the cluster; its files are in {home} and may be deleted")
+
+
+@cluster.command("add-node")
+@dir_option
+@group_option
+@password_option
+@timeout_option
 @click.option("--port", type=click.IntRange(1, 55535), help="Port of the new node.  [default: the highest + 1]")
-def add_node(root: Path, password: str, timeout_s: float, port: int | None) -> None:
+def add_node(root: Path, group: int | None, password: str, timeout_s: float, port: int | None) -> None:
     """Add a node and wait until it votes."""
     with explained():
+        root = groups.root_of(root, group)
         loaded = layout.load(root)
         with layout.locked(root):
             node = operations.add_node(loaded, port, password, timeout_s, click.echo)
@@ -214,6 +341,7 @@ def add_node(root: Path, password: str, timeout_s: float, port: int | None) -> N
 
 @cluster.command("add-witness")
 @dir_option
+@group_option
 @password_option
 @timeout_option
 @click.option(
@@ -224,9 +352,10 @@ def add_node(root: Path, password: str, timeout_s: float, port: int | None) -> N
     help="file:///path or s3://bucket/prefix.  [default: a process on this machine]",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the process.  [default: the highest + 1]")
-def add_witness(root: Path, password: str, timeout_s: float, address: str, port: int | None) -> None:
+def add_witness(root: Path, group: int | None, password: str, timeout_s: float, address: str, port: int | None) -> None:
     """Add a witness, which stands in for a node that fails and holds no data."""
     with explained():
+        root = groups.root_of(root, group)
         loaded = layout.load(root)
         with layout.locked(root):
             witness = operations.add_witness(loaded, address, port, password, timeout_s)
@@ -239,8 +368,9 @@ def add_witness(root: Path, password: str, timeout_s: float, address: str, port:
 @timeout_option
 @click.option("--node", "node_id", type=int, required=True, help="Id of the node or witness, as status shows it.")
 def remove_node(root: Path, password: str, timeout_s: float, node_id: int) -> None:
-    """Take a node, or the witness, out of the group and stop it."""
+    """Take a node, or the witness, out of its group and stop it."""
     with explained():
+        root = groups.root_of(root, None, node_id)
         loaded = layout.load(root)
         with layout.locked(root):
             witness = loaded.witness is not None and loaded.witness.node_id == node_id
@@ -257,6 +387,7 @@ def remove_node(root: Path, password: str, timeout_s: float, node_id: int) -> No
 def transfer(root: Path, password: str, timeout_s: float, node_id: int) -> None:
     """Hand leadership to a node."""
     with explained():
+        root = groups.root_of(root, None, node_id)
         operations.transfer(layout.load(root), node_id, password, timeout_s)
     click.echo(f"n{node_id} leads")
 
@@ -265,7 +396,12 @@ def summary(made: Cluster, leader: status.NodeStatus) -> None:
     """What a person needs after `up`."""
     plural = "s" if len(made.nodes) > 1 else ""
     beside = " and a witness" if made.witness is not None else ""
-    click.echo(f"durakv {__version__}, {build_mode()}: {len(made.nodes)} node{plural}{beside}, n{leader.node_id} leads")
+    slots = ""
+    if made.shard is not None and made.shard.slots is not None:
+        slots = f", group {made.shard.group} of slots {made.shard.slots[0]}-{made.shard.slots[1]}"
+    click.echo(
+        f"durakv {__version__}, {build_mode()}: {len(made.nodes)} node{plural}{beside}{slots}, n{leader.node_id} leads"
+    )
     for node in made.nodes:
         click.echo(f"  {node.name}  {HOST}:{node.port}  pid {node.pid}  {made.home(node)}")
     witness = made.witness
@@ -273,10 +409,17 @@ def summary(made: Cluster, leader: status.NodeStatus) -> None:
         click.echo(f"  {witness.name}  {HOST}:{witness.port}  pid {witness.pid}  {made.home(witness)}  (witness)")
     elif witness is not None:
         click.echo(f"  {witness.name}  {witness.address}  (witness)")
-    mode = " -c" if any(line == "cluster-enabled yes" for line in made.directives) else ""
+    arbiter = made.arbiter
+    if arbiter is not None:
+        click.echo(f"  {arbiter.name}  {HOST}:{arbiter.port}  pid {arbiter.pid}  {made.home(arbiter)}  (arbiter)")
+
+
+def advice(root: Path, made: list[Cluster], leader: status.NodeStatus) -> None:
+    """What to type next."""
+    mode = " -c" if len(made) > 1 or any(line == "cluster-enabled yes" for line in made[0].directives) else ""
     click.echo(f"Talk to it:  redis-cli{mode} -p {leader.port} set hello world")
-    click.echo(f"Watch it:    durakv cluster status --dir {made.root} --watch")
-    click.echo(f"Stop it:     durakv cluster stop --dir {made.root}")
+    click.echo(f"Watch it:    durakv cluster status --dir {root}{' --watch' if len(made) == 1 else ''}")
+    click.echo(f"Stop it:     durakv cluster stop --dir {root}")
 
 
 @contextmanager
@@ -293,16 +436,16 @@ def interrupts_raise() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def follow(made: Cluster) -> None:
+def follow(root: Path, made: list[Cluster]) -> None:
     """Foreground mode: print what the nodes log until interrupted or until all have ended, then stop them all."""
     click.echo("Press Ctrl-C to stop all nodes")
-    shown = made.processes()
-    offsets = {member.node_id: made.log_file(member).stat().st_size for member in shown}
+    shown = [(member, one.log_file(member)) for one in made for member in one.processes()]
+    offsets = {member.node_id: log.stat().st_size for member, log in shown}
     with interrupts_raise():
         try:
-            while any(processes.alive(node) for node in made.nodes):
-                for node in shown:
-                    with made.log_file(node).open("rb") as file:
+            while any(processes.alive(node) for one in made for node in one.nodes):
+                for node, log in shown:
+                    with log.open("rb") as file:
                         file.seek(offsets[node.node_id])
                         data = file.read(1 << 20)
                     # Whole lines only: the rest is read again next time.
@@ -314,9 +457,10 @@ def follow(made: Cluster) -> None:
             click.echo("All nodes have ended", err=True)
         except KeyboardInterrupt:
             click.echo("\nStopping", err=True)
-        with layout.locked(made.root):
-            current = layout.load(made.root)
-            _, killed = operations.stop_all(current)
+        killed: list[layout.Member] = []
+        with layout.locked(root):
+            for one in made:
+                killed += operations.stop_all(layout.load(one.root))[1]
         if killed:
             click.echo(f"Had to kill {', '.join(node.name for node in killed)}", err=True)
 

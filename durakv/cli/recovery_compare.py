@@ -24,8 +24,10 @@ from durakv.cli.recovery_outcome import (
     RecoveryCommand,
     databases_option,
     json_option,
+    more_option,
     show_json,
 )
+from durakv.cli.recovery_reach import bases, ranges
 from durakv.cli.recovery_rebuild import Rebuilt
 from durakv.cli.recovery_survey import Survey, survey
 from durakv.commands.table import build_table
@@ -39,19 +41,20 @@ _SHOWN_KEYS: Final = 20
 @click.command("digest", cls=RecoveryCommand)
 @click.argument("data", type=DATA)
 @click.option("--at-index", type=click.IntRange(min=0), help="The state after this entry.  [default: last]")
+@more_option
 @databases_option
 @json_option
-def digest_(data: Path, at_index: int | None, databases: int, as_json: bool) -> None:
+def digest_(data: Path, at_index: int | None, more: tuple[str, ...], databases: int, as_json: bool) -> None:
     """Print the digest of the data in DATA; equal on every node after the same entry."""
     with locked(data):
         with bar("Reading the log", quiet=as_json) as progress:
-            found = sound(survey(str(data), progress, live=False), at_index)
+            found = sound(survey(str(data), progress, live=False, more=more), at_index)
         with bar("Applying the entries", quiet=as_json) as progress:
             state = Rebuilt(found, databases)
             state.advance(found.last_good if at_index is None else at_index, progress)
     keys = {db.number: db.size for db in state.keyspace.dbs if db.size}
     told = {
-        "digest": digest(state.keyspace).hex(), "index": state.index, "chain": f"{chain_at(found, state.index):08x}",
+        "digest": digest(state.keyspace).hex(), "index": state.index, "chain": f"{state.chain:08x}",
         "keys": {str(number): count for number, count in keys.items()},
     }  # fmt: skip
     if as_json:
@@ -61,34 +64,42 @@ def digest_(data: Path, at_index: int | None, databases: int, as_json: bool) -> 
 
 
 def sound(found: Survey, at_index: int | None) -> Survey:
-    """The survey, when its readable log reaches as far as is wanted. Raises NeedsDecision."""
-    stops = [finding for finding in found.findings if finding.stops and finding.path.startswith("log")]
-    if stops and (at_index is None or at_index > found.last_good):
+    """The survey, when nothing that it found stands in the way of what is wanted. Raises NeedsDecision."""
+    stops = [finding for finding in found.findings if finding.stops and finding.path.startswith(("log", "ckpt"))]
+    reach = ranges(bases(found))
+    if not reach:
         raise NeedsDecision(
-            f"{found.directory}: damaged: {stops[0].line()}; the log can be read up to index {found.last_good}: name "
-            f"an "
-            "index up to there"
+            f"{found.directory}: no readable log and no usable checkpoint; 'durakv-cli verify {found.directory}' says "
+            "why"
         )
-    if not found.scans:
-        raise NeedsDecision(f"{found.directory}: no readable log; 'durakv-cli verify {found.directory}' says why")
+    if stops and (at_index is None or not any(low <= at_index <= high for low, high in reach)):
+        spans = " and ".join(f"{low}..{high}" for low, high in reach)
+        raise NeedsDecision(
+            f"{found.directory}: damaged: {stops[0].line()}; the states after index {spans} can be built: name one of "
+            "them"
+        )
     return found
 
 
-def chain_at(found: Survey, index: int) -> int:
-    """The log's running digest after entry ``index``, 0 for index 0."""
+def chain_at(found: Survey, index: int) -> int | None:
+    """The log's running digest after entry ``index``; None when neither log nor checkpoint says it."""
     for scan in found.scans:
         if scan.header.base <= index <= scan.last_index:
             return scan.chains[index - scan.header.base]
-    return 0
+    if index == found.first - 1 and found.scans:
+        return found.scans[0].header.prev_chain
+    covered = found.covered()
+    return covered.chain or None if covered is not None and covered.index == index else None
 
 
 @click.command("diff", cls=RecoveryCommand)
 @click.argument("first", type=DATA)
 @click.argument("second", type=DATA)
+@more_option
 @click.option("--log-only", is_flag=True, help="Compare the logs, not the data they lead to.")
 @databases_option
 @json_option
-def diff(first: Path, second: Path, log_only: bool, databases: int, as_json: bool) -> None:
+def diff(first: Path, second: Path, more: tuple[str, ...], log_only: bool, databases: int, as_json: bool) -> None:
     """Find the first entry in which two data directories differ, and the keys that differ after the last entry both
     have. Exit code 0: no difference; 2: they differ.
     """
@@ -99,11 +110,11 @@ def diff(first: Path, second: Path, log_only: bool, databases: int, as_json: boo
         for directory in (first, second):
             stack.enter_context(locked(directory))
             with bar(f"Reading {directory}", quiet=as_json) as progress:
-                one = survey(str(directory), progress, live=False)
+                one = survey(str(directory), progress, live=False, more=more)
                 found.append(sound(one, one.last_good))
         told = _compare_logs(found[0], found[1])
         if not log_only:
-            common = min(one.last_good for one in found)
+            common = _common(found[0], found[1])
             states = []
             for one in found:
                 with bar(f"Applying {one.directory}", quiet=as_json) as progress:
@@ -120,23 +131,50 @@ def diff(first: Path, second: Path, log_only: bool, databases: int, as_json: boo
     sys.exit(EXIT_CLEAN if equal else EXIT_DIFFERENT)
 
 
+def _common(a: Survey, b: Survey) -> int:
+    """The last index whose state both can build. Raises NeedsDecision when there is none."""
+    best = -1
+    for low_a, high_a in ranges(bases(a)):
+        for low_b, high_b in ranges(bases(b)):
+            if max(low_a, low_b) <= min(high_a, high_b):
+                best = max(best, min(high_a, high_b))
+    if best < 0:
+        raise NeedsDecision(
+            f"{a.directory} and {b.directory} have no index of which both hold the state; name what holds the log in "
+            "between with --archive, or let the one behind catch up"
+        )
+    return best
+
+
 def _compare_logs(a: Survey, b: Survey) -> dict[str, object]:
+    """Chains run on: equal at an index means equal up to there, also where neither has the entries any more."""
     common = min(a.last_good, b.last_good)
-    low, high = 0, common
-    # Chains run on: equal at an index means equal up to there.
+    low = max(a.first, b.first) - 1
+    told: dict[str, object] = {
+        "last": [a.last_good, b.last_good],
+        "first": [a.first, b.first],
+        "same_cluster": a.cluster_id == b.cluster_id,
+        "first_difference": None,
+        "entries": [],
+    }
+    if low > common:
+        # One has forgotten its log up to behind the other's end.
+        told["compared"] = None
+        return told
+    told["compared"] = [low + 1, common]
+    if low and chain_at(a, low) != chain_at(b, low):
+        told["first_difference"] = low
+        told["before_logs"] = True
+        return told
+    high = common
     while low < high:
         middle = (low + high + 1) // 2
         if chain_at(a, middle) == chain_at(b, middle):
             low = middle
         else:
             high = middle - 1
-    told: dict[str, object] = {
-        "last": [a.last_good, b.last_good],
-        "same_cluster": a.scans[0].header.cluster_id == b.scans[0].header.cluster_id,
-        "first_difference": None if low == common else low + 1,
-        "entries": [],
-    }
     if low < common:
+        told["first_difference"] = low + 1
         style = Style(build_table(), None, 120)
         told["entries"] = [described(entry_at(one.disk, one.scans, low + 1), style) for one in (a, b)]
     return told
@@ -186,7 +224,19 @@ def _show(told: dict[str, object], first: str, second: str) -> None:
     if not told["same_cluster"]:
         click.echo("They are of different clusters; after a restore the membership entries differ, which is no loss")
     at = told["first_difference"]
-    click.echo("The logs agree as far as both go" if at is None else f"The logs differ from index {at:,} on:")
+    compared = told["compared"]
+    if at is not None and told.get("before_logs"):
+        click.echo(f"The logs differ already at index {at:,}, before the first entry that both still hold")
+    elif at is not None:
+        click.echo(f"The logs differ from index {at:,} on:")
+    elif isinstance(compared, list):
+        click.echo(
+            "The logs agree as far as both go"
+            if compared[0] == 1
+            else f"The logs agree from index {compared[0]:,} on, and so do their running digests before it"
+        )
+    else:
+        click.echo("The logs have no entry in common: one begins behind the end of the other")
     entries = told["entries"]
     assert isinstance(entries, list)
     for entry in entries:

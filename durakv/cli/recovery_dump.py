@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +16,24 @@ import click
 
 from durakv.cli.admin_progress import unseen
 from durakv.cli.recovery_entries import StoredEntry, stored_entries
-from durakv.cli.recovery_outcome import DATA, EXIT_DAMAGED, RecoveryCommand, is_live, json_option, when
+from durakv.cli.recovery_outcome import (
+    DATA,
+    EXIT_DAMAGED,
+    NeedsDecision,
+    RecoveryCommand,
+    is_live,
+    json_option,
+    more_option,
+    when,
+)
 from durakv.cli.recovery_payload import COMMAND, TRANSACTION, Command, Item, PayloadError, decode_payload
-from durakv.cli.recovery_survey import survey
+from durakv.cli.recovery_survey import Survey, survey
 from durakv.commands.glob import glob_match
 from durakv.commands.table import Table, build_table
 from durakv.observe.redact import quoted, redacted
 from durakv.resp.errors import CommandError
 from durakv.storage.entries import KIND_CONFIG, KIND_NORMAL
+from durakv.storage.scan import SegmentScan
 from raft.types import DecodeError, Membership
 
 _SHOWN_BYTES: Final = 120
@@ -45,19 +56,30 @@ def log_() -> None:
 
 @log_.command("dump", cls=RecoveryCommand)
 @click.argument("data", type=DATA)
-@click.option("--from", "first", type=click.IntRange(min=1), default=1, help="First index.  [default: 1]")
+@click.option("--from", "first", type=click.IntRange(min=1), help="First index.  [default: the log's first]")
 @click.option("--to", "last", type=click.IntRange(min=1), help="Last index.  [default: the log's last]")
 @click.option("--key", help="Only commands on keys that match this pattern (as KEYS takes it).")
 @click.option("--full", is_flag=True, help=f"Show arguments whole, not only {_SHOWN_BYTES} bytes of each.")
+@more_option
 @json_option
-def dump(data: Path, first: int, last: int | None, key: str | None, full: bool, as_json: bool) -> None:
+def dump(
+    data: Path, first: int | None, last: int | None, key: str | None, full: bool, more: tuple[str, ...], as_json: bool
+) -> None:
     """Print the log entries of DATA. With --json each line is a document."""
-    found = survey(str(data), unseen, live=is_live(data))
+    found = survey(str(data), unseen, live=is_live(data), more=more)
     pattern = None if key is None else key.encode("utf-8", "surrogateescape")
     style = Style(build_table(), pattern, sys.maxsize if full else _SHOWN_BYTES)
-    end = found.last_good if last is None else min(last, found.last_good)
+    runs = found.pool if more else [found.scans]
+    begin = min((run[0].header.base for run in runs if run), default=found.first)
+    readable = max((run[-1].last_index for run in runs if run), default=0)
+    end = readable if last is None else min(last, readable)
     broken = False
-    for entry in stored_entries(found.disk, found.scans, first, end):
+    if first is not None and first < begin:
+        raise NeedsDecision(
+            f"{data}: the log begins at index {begin}: what came before is in the checkpoint; older segments may lie "
+            "in archive-dir or a backup, which --archive names"
+        )
+    for entry in _entries(found, runs, begin if first is None else first, end):
         document = described(entry, style)
         broken = broken or "error" in document
         if pattern is not None and not document.get("items"):
@@ -67,14 +89,28 @@ def dump(data: Path, first: int, last: int | None, key: str | None, full: bool, 
         else:
             for line in _lines(document):
                 click.echo(line)
-    wanted_more = last is None or last > found.last_good
-    if wanted_more and any(finding.index == found.last_good + 1 and finding.stops for finding in found.findings):
-        click.echo(
-            f"Stopped before index {found.last_good + 1}: the log is damaged there; see durakv-cli verify", err=True
-        )
+    wanted_more = last is None or last > readable
+    if wanted_more and any(finding.index == readable + 1 and finding.stops for finding in found.findings):
+        click.echo(f"Stopped before index {readable + 1}: the log is damaged there; see durakv-cli verify", err=True)
         broken = True
     if broken:
         sys.exit(EXIT_DAMAGED)
+
+
+def _entries(found: Survey, runs: list[list[SegmentScan]], first: int, last: int) -> Iterator[StoredEntry]:
+    """Each entry once, in order, of stretches that may overlap."""
+    for run in sorted((run for run in runs if run), key=lambda run: run[0].header.base):
+        try:
+            for entry in stored_entries(found.disk, run, first, last):
+                yield entry
+                first = entry.index + 1
+        except FileNotFoundError:
+            if not found.live:
+                raise
+            raise NeedsDecision(
+                f"{found.directory}: the server dropped the segment of index {first} while it was read, for the "
+                f"checkpoint covers it; begin later, or name archive-dir with --archive"
+            ) from None
 
 
 def described(entry: StoredEntry, style: Style) -> dict[str, object]:

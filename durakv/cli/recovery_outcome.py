@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from durakv.checkpoint.damage import CheckpointDamaged
 from durakv.cli.admin_files import locked
 from durakv.storage.errors import (
     EXIT_IO,
@@ -32,6 +33,14 @@ EXIT_DAMAGED: Final = 2
 EXIT_REPAIRED: Final = 3
 
 DATA: Final = click.Path(path_type=Path, file_okay=False, exists=True)
+more_option = click.option(
+    "--archive",
+    "--backup",
+    "more",
+    multiple=True,
+    type=click.Path(file_okay=False, exists=True),
+    help="More of the log: archive-dir, a backup, or another node's data directory. May be repeated.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 databases_option = click.option(
     "--databases", type=click.IntRange(1, 1 << 20), default=16, show_default=True,
@@ -65,6 +74,12 @@ class RecoveryCommand(click.Command):
             fail(
                 f"{error.path}: damaged at byte {error.offset}: {error.detail}; 'durakv-cli verify' on its data "
                 "directory says what to do",
+                EXIT_DAMAGED,
+            )
+        except CheckpointDamaged as error:
+            fail(
+                f"checkpoint damaged: {error.where}: {error.detail}; 'durakv-cli verify' on its data directory says "
+                "what to do",
                 EXIT_DAMAGED,
             )
         except StorageError as error:
@@ -134,5 +149,5 @@ def held_if_free(directory: Path) -> Iterator[bool]:
 __all__ = [
     "DATA", "EXIT_CLEAN", "EXIT_DAMAGED", "EXIT_IO", "EXIT_NEEDS_DECISION", "EXIT_REPAIRED", "EXIT_USAGE",
     "NeedsDecision", "RecoveryCommand", "databases_option", "fail", "held_if_free", "is_live", "json_option",
-    "show_json", "size_of", "when",
+    "more_option", "show_json", "size_of", "when",
 ]  # fmt: skip

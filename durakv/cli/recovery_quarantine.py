@@ -40,6 +40,19 @@ def keep(data: Path, source: Path, label: str, begin: int, end: int) -> str:
     return str(path)
 
 
+def move(data: Path, name: str) -> str:
+    """Give a file or directory of ``data`` a new place, quarantine/``name``-<n>, n counting up from 1; that path."""
+    folder = data / QUARANTINE
+    folder.mkdir(mode=0o750, exist_ok=True)
+    number = 1
+    while (path := folder / f"{name}-{number:04d}").exists():
+        number += 1
+    (data / name).rename(path)
+    sync_directory(folder)
+    sync_directory(data)
+    return str(path)
+
+
 def used_length(source: Path, begin: int) -> int:
     """Offset behind the last byte from ``begin`` on that is not zero; ``begin`` when all are."""
     file = ReadOnlyFile(str(source), direct=True)

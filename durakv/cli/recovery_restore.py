@@ -7,55 +7,55 @@ it is whole and synced.
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 
 from durakv.cli.admin_export import write_rdb_file
-from durakv.cli.admin_files import locked, sync_directory
+from durakv.cli.admin_files import locked
 from durakv.cli.admin_progress import bar
-from durakv.cli.recovery_entries import StoredEntry, entry_at, stored_entries
+from durakv.cli.recovery_entries import entry_at
+from durakv.cli.recovery_newdir import (
+    NewNode,
+    founding_of,
+    new_cluster_id,
+    refuse_silent_mode,
+    write_directory,
+)
 from durakv.cli.recovery_outcome import (
     DATA,
     NeedsDecision,
     RecoveryCommand,
     databases_option,
     json_option,
+    more_option,
     show_json,
     when,
 )
-from durakv.cli.recovery_payload import first_items
+from durakv.cli.recovery_reach import base_for, end_of_reach, time_at
 from durakv.cli.recovery_rebuild import Rebuilt
 from durakv.cli.recovery_survey import Progress, Survey, survey
 from durakv.cli.recovery_target import FIRST, LAST, Target, before_command, by_index, by_time, parse_time
-from durakv.engine.entry import stamp
 from durakv.replication import addresses
 from durakv.resp.errors import CommandError
-from durakv.storage.entries import KIND_CONFIG, KIND_NORMAL
-from durakv.storage.health import FULL
-from durakv.storage.lane import Done
-from durakv.storage.log import LogOptions
-from durakv.storage.store import Store, StoreOptions, open_store
-from durakv.world.real_clock import RealClock
-from durakv.world.real_disk import RealDisk
-from durakv.world.real_rng import RealRng
-from raft.types import Entry, Membership
 
-_BATCH_BYTES: Final = 8 << 20
-_BATCH_ENTRIES: Final = 20_000
+_CLUSTER_DIGITS: Final = 32
+
+
+def _cluster_id(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    if text is not None and (len(text) != _CLUSTER_DIGITS or set(text) - set("0123456789abcdef")):
+        raise click.BadParameter(f"'{text}' is no cluster id; it has {_CLUSTER_DIGITS} lower-case hex digits")
+    return text
 
 
 @click.command("restore", cls=RecoveryCommand)
 @click.argument("data", type=DATA)
 @click.option("--to-index", type=click.IntRange(min=1), help="Keep the entries up to this one.")
 @click.option("--to-time", help="Keep what was written up to this time: 2026-11-20T14:02:00Z, or unix seconds or ms.")
-@click.option("--before-command", "command", help="Keep what precedes this command: FLUSHALL, or 'DEL user:*'.")
+@click.option(
+    "--before-command", "--before", "command", help="Keep what precedes this command: FLUSHALL, or 'DEL user:*'."
+)
 @click.option("--which", type=click.Choice([FIRST, LAST]), help="If several commands fit.")
 @click.option("--out", type=click.Path(path_type=Path), help="Make this data directory.")
 @click.option("--rdb", type=click.Path(path_type=Path, dir_okay=False), help="Write this RDB file instead.")
@@ -63,19 +63,26 @@ _BATCH_ENTRIES: Final = 20_000
 @click.option(
     "--address", default="127.0.0.1:6379", show_default=True, help="Where the new node listens: HOST:PORT[@PEER-PORT]."
 )
+@click.option("--mode", type=click.Choice(["raft"]), help="Said where DATA is of lease mode: the new directory is not.")
+@click.option(
+    "--cluster-id", metavar="HEX", callback=_cluster_id, help="Of the new directory; the same for all groups of one."
+)
+@more_option
 @databases_option
 @json_option
 def restore(
     data: Path, to_index: int | None, to_time: str | None, command: str | None, which: str | None, out: Path | None,
-    rdb: Path | None, node_id: int, address: str, databases: int, as_json: bool,
+    rdb: Path | None, node_id: int, address: str, mode: str | None, cluster_id: str | None, more: tuple[str, ...],
+    databases: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """Restore the data in DATA as it was at a point in time. Without one: up to the last readable entry."""
+    """Restore the data in DATA as it was at a point in time. Without one: up to the last readable entry. A point before
+    its checkpoint needs an older base: a log from its first entry, or a backup, named with --archive.
+    """
     if (out is None) == (rdb is None):
         raise click.UsageError("give either --out NEWDIR or --rdb FILE")
     if sum(option is not None for option in (to_index, to_time, command)) > 1:
         raise click.UsageError("give only one of --to-index, --to-time and --before-command")
-    if which and command is None:
-        raise click.UsageError("--which goes with --before-command")
+    _refuse_which_alone(which, command)
     book = _address(address)
     time_ms = None if to_time is None else _time(to_time)
     target_path = out if out is not None else rdb
@@ -84,9 +91,11 @@ def restore(
         raise FileExistsError(f"{target_path}: exists; name another place")
     with locked(data):
         with bar("Reading the log", quiet=as_json) as progress:
-            found = survey(str(data), progress, live=False)
-        if not found.last_good:
+            found = survey(str(data), progress, live=False, more=more)
+        if not end_of_reach(found):
             raise NeedsDecision(f"{data}: no readable entry; 'durakv-cli verify {data}' says why")
+        if out is not None:
+            refuse_silent_mode(found, mode)
         with bar("Looking for the point in time", quiet=as_json) as progress:
             if to_index is not None:
                 target = by_index(found, to_index)
@@ -95,17 +104,26 @@ def restore(
             elif command is not None:
                 target = before_command(found, command, which or "", progress)
             else:
-                target = Target(found.last_good, 0, "the last readable entry")
+                target = Target(end_of_reach(found), 0, "the last readable entry")
         told = _told(found, target, str(target_path))
         with bar("Restoring", quiet=as_json) as progress:
             if out is not None:
-                told["cluster"] = _write_directory(found, target, out, node_id, book, progress)
+                cluster = new_cluster_id() if cluster_id is None else bytes.fromhex(cluster_id)
+                node = NewNode(cluster, node_id, book, founding=founding_of(found))
+                write_directory(found, target, out, node, progress)
+                told["cluster"] = node.cluster_id.hex()
+                told["group"] = None if node.founding is None else node.founding.group
             else:
                 told |= _write_rdb(found, target, target_path, databases, progress)
     if as_json:
         show_json(told)
     else:
         _show(told, found, target)
+
+
+def _refuse_which_alone(which: str | None, command: str | None) -> None:
+    if which and command is None:
+        raise click.UsageError("--which goes with --before-command")
 
 
 def _address(text: str) -> addresses.Address:
@@ -123,14 +141,15 @@ def _time(text: str) -> int:
 
 
 def _told(found: Survey, target: Target, path: str) -> dict[str, object]:
-    last = target.last
-    entry = entry_at(found.disk, found.scans, last) if last else None
+    last, end = target.last, end_of_reach(found)
+    base = base_for(found, target.index, last)
     return {
         "target": path, "source": found.directory, "point": target.why, "index": last,
-        "items_of_last_entry": target.items or None, "time_ms": entry.ts_ms if entry is not None else 0,
-        "left_out_entries": found.last_good - target.index, "last_in_log": found.last_good,
+        "items_of_last_entry": target.items or None, "time_ms": time_at(found, base, last),
+        "from": {"index": base.index, "checkpoint": None if base.look is None else base.look.path},
+        "left_out_entries": end - target.index, "last_in_log": end,
         "known_committed": found.last_good if found.alone() else found.known_committed,
-        "findings": [finding.document() for finding in found.findings],
+        "findings": [finding.document() for finding in found.findings], "notes": found.notes,
     }  # fmt: skip
 
 
@@ -140,14 +159,21 @@ def _show(told: dict[str, object], found: Survey, target: Target) -> None:
     ts_ms = told["time_ms"]
     assert isinstance(ts_ms, int)
     click.echo(f"reached index {target.last:,}{part}, written {when(ts_ms)}; source {found.directory} is unchanged")
-    left = found.last_good - target.index
+    begun = told["from"]
+    assert isinstance(begun, dict)
+    if begun["checkpoint"]:
+        click.echo(f"built from {begun['checkpoint']} at index {begun['index']:,} and the log behind it")
+    left = told["left_out_entries"]
+    assert isinstance(left, int)
     if left:
         click.echo(f"Left out: {left:,} later entries{', the first one in part' if target.items else ''}")
+    for note in found.notes:
+        click.echo(f"Note: {note}")
     for finding in found.findings:
         if finding.path.startswith("log"):
             click.echo(f"Left out, unreadable: {finding.line()}")
     if "cluster" in told:
-        click.echo(f"new cluster {told['cluster']}; start it: durakv server --dir {told['target']}")
+        click.echo(f"new cluster {told['cluster']}; start it: durakv server --dir {told['target']}{_of_group(told)}")
     else:
         click.echo(f"{told['keys']:,} keys, {told['bytes']:,} bytes")
     unknown = target.last - found.known_committed
@@ -159,117 +185,25 @@ def _show(told: dict[str, object], found: Survey, target: Target) -> None:
         )
 
 
+def _of_group(told: dict[str, object]) -> str:
+    group = told["group"]
+    if group is None:
+        return ""
+    return (
+        f" --cluster-enabled yes --group-id {group} --cluster-seeds HOST:PEER-PORT\n"
+        f"It is group {group} of several and serves its own slots only; restore the others with --cluster-id "
+        f"{told['cluster']}, and name a node of another group as seed"
+    )
+
+
 # -- an RDB file -------------------------------------------------------------------------------------------------------
 
 
 def _write_rdb(found: Survey, target: Target, path: Path, databases: int, progress: Progress) -> dict[str, object]:
-    state = Rebuilt(found, databases)
+    state = Rebuilt(found, databases, base_for(found, target.index, target.last))
     state.advance(target.index, progress)
     if target.items:
-        state.apply(entry_at(found.disk, found.scans, target.last), target.items)
-    header = found.scans[0].header
-    term = found.runs.term(target.last) if target.last else 0
-    saved, size = write_rdb_file(path, state.keyspace, header.cluster_id, state.index, term)
+        assert state.base is not None
+        state.apply(entry_at(found.disk, state.base.scans, target.last), target.items)
+    saved, size = write_rdb_file(path, state.keyspace, found.cluster_id, state.index, state.term)
     return {"keys": saved.keys, "bytes": size}
-
-
-# -- a directory -------------------------------------------------------------------------------------------------------
-
-
-def _write_directory(
-    found: Survey, target: Target, out: Path, node_id: int, address: addresses.Address, progress: Progress
-) -> str:
-    """Returns the new cluster id in hex."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    cluster_id = RealRng().token(16)
-    unfinished = out.with_name(f".{out.name}.{cluster_id.hex()[:8]}.partial")
-    membership = Membership(voters=[node_id], context=addresses.encode({node_id: address})).encode()
-    try:
-        _found_directory(unfinished, cluster_id, node_id, _rewritten(found, target, membership, progress))
-        unfinished.rename(out)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    sync_directory(out.parent)
-    return cluster_id.hex()
-
-
-def _rewritten(found: Survey, target: Target, membership: bytes, progress: Progress) -> Iterator[Entry]:
-    """The entries to keep. Memberships become that of the new group: a no-op in their place would forget who waits in
-    BLPOP, and leaving them out would move every index.
-    """
-    for entry in stored_entries(found.disk, found.scans, 1, target.last, progress):
-        yield Entry(entry.index, entry.term, entry.subterm, entry.kind, _content(entry, target, membership))
-
-
-def _content(entry: StoredEntry, target: Target, membership: bytes) -> bytes:
-    if entry.kind == KIND_CONFIG:
-        return membership
-    if entry.kind == KIND_NORMAL and entry.index > target.index:
-        return first_items(entry.data, target.items)
-    return entry.data
-
-
-def _found_directory(path: Path, cluster_id: bytes, node_id: int, entries: Iterator[Entry]) -> None:
-    """Write a data directory through the storage layer itself. Raises StorageError, OSError."""
-    loop = asyncio.new_event_loop()
-    disk = RealDisk(loop.call_soon_threadsafe)
-    waiting = _Waiting(loop)
-    try:
-        # With a sync for each batch: a laxer log says "done" at once, and would take in everything before it wrote it.
-        options = StoreOptions(cluster_id, node_id, reserve_bytes=0, min_free_bytes=0, log=LogOptions(stamp=stamp))
-        store: Store[Entry] = open_store(
-            disk, RealClock(loop), RealRng(), str(path), Entry, waiting.fatal, waiting.level, options
-        )
-        _fill(waiting, store, entries)
-        waiting.for_end_of(store.close)
-    finally:
-        disk.close()
-        loop.close()
-
-
-def _fill(waiting: _Waiting, store: Store[Entry], entries: Iterator[Entry]) -> None:
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        batch.append(entry)
-        size += len(entry.data)
-        if size >= _BATCH_BYTES or len(batch) >= _BATCH_ENTRIES:
-            waiting.for_end_of(partial(store.log.append, batch))
-            batch, size = [], 0
-    if batch:
-        waiting.for_end_of(partial(store.log.append, batch))
-    last = store.log.last_index()
-    waiting.for_end_of(partial(store.hard.write, store.hard.current.voted(store.log.term(last), 0, last, last)))
-
-
-class _Waiting:
-    """Waits for what the storage layer does on its own thread; a full disk, on which a server would wait, is an
-    error.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._ended: asyncio.Future[OSError | None] | None = None
-
-    def for_end_of(self, start: Callable[[Done], None]) -> None:
-        """Start something and wait for it. Raises OSError."""
-        ended: asyncio.Future[OSError | None] = self._loop.create_future()
-        self._ended = ended
-        start(self._end)
-        error = self._loop.run_until_complete(ended)
-        if error is not None:
-            raise error
-
-    def fatal(self, error: OSError) -> None:
-        """The disk failed."""
-        self._end(error)
-
-    def level(self, name: str) -> None:
-        """The volume's free space reached another level."""
-        if name == FULL:
-            self._end(OSError(errno.ENOSPC, "the volume is full: free some space, or restore to another one"))
-
-    def _end(self, error: OSError | None) -> None:
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(error)

@@ -13,6 +13,7 @@ from typing import Final
 from durakv.cli.recovery_entries import StoredEntry, stored_entries
 from durakv.cli.recovery_outcome import NeedsDecision, when
 from durakv.cli.recovery_payload import PayloadError, decode_payload
+from durakv.cli.recovery_reach import base_for, bases, nothing_older
 from durakv.cli.recovery_survey import Progress, Survey
 from durakv.commands.glob import glob_match
 from durakv.storage.entries import KIND_NORMAL
@@ -58,27 +59,31 @@ def parse_time(text: str) -> int:
 
 
 def by_index(found: Survey, index: int) -> Target:
-    """Raises NeedsDecision when the readable log does not reach so far."""
-    if index > found.last_good:
-        raise NeedsDecision(
-            f"{found.directory}: the readable log ends at index {found.last_good}; choose --to-index up to there"
-        )
+    """Raises NeedsDecision when the state after it cannot be built."""
+    base_for(found, index)
     return Target(index, 0, f"index {index:,}")
 
 
 def by_time(found: Survey, ts_ms: int, progress: Progress) -> Target:
     """The last entry of which the log's time, which never steps back, is not later than ``ts_ms``."""
-    reached, last, first_ms = 0, 0, 0
-    for entry in stored_entries(found.disk, found.scans, 1, found.last_good, progress):
-        if entry.ts_ms > ts_ms:
+    reached, last = 0, 0
+    for base in reversed(bases(found)):
+        at = base.look.applied if base.look is not None else None
+        if at is not None and at.ts_ms > ts_ms:
             break
-        reached = max(reached, entry.ts_ms)
-        first_ms = first_ms or entry.ts_ms
-        last = entry.index
+        if base.last <= last:
+            continue
+        if at is not None and at.index > last:
+            reached, last = at.ts_ms, at.index
+        for entry in stored_entries(found.disk, base.scans, last + 1, base.last, progress):
+            if entry.ts_ms > ts_ms:
+                break
+            reached = max(reached, entry.ts_ms)
+            last = entry.index
     if not reached:
         raise NeedsDecision(
-            f"{found.directory}: no entry is as old as {when(ts_ms)}; 'durakv-cli inspect {found.directory}' shows the "
-            "times it covers"
+            f"{found.directory}: nothing is as old as {when(ts_ms)}; 'durakv-cli inspect {found.directory}' shows the "
+            f"times it covers; {nothing_older(found)}"
         )
     return Target(last, 0, f"time {when(ts_ms)}; the last write before it was at {when(reached)}")
 
@@ -91,13 +96,17 @@ def before_command(found: Survey, text: str, which: str, progress: Progress) -> 
     if not words:
         raise NeedsDecision("--before-command is empty; name a command, like FLUSHALL or 'DEL user:*'")
     matches = []
-    for entry in stored_entries(found.disk, found.scans, 1, found.last_good, progress):
-        if entry.kind == KIND_NORMAL:
-            matches += _matches(entry, words)
+    seen = 0
+    for base in reversed(bases(found)):
+        # The state before the first of these entries is the base itself.
+        for entry in stored_entries(found.disk, base.scans, max(base.index, seen) + 1, base.last, progress):
+            seen = entry.index
+            if entry.kind == KIND_NORMAL:
+                matches += _matches(entry, words)
     if not matches:
         raise NeedsDecision(
             f"{found.directory}: no command in the log fits '{text}'; 'durakv-cli log dump' shows them (a script's or "
-            "function's commands are in the log as its EVAL or FCALL)"
+            f"function's commands are in the log as its EVAL or FCALL); {nothing_older(found)}"
         )
     if len(matches) > 1 and not which:
         places = ", ".join(f"index {match.index} at {when(match.ts_ms)}" for match in matches[:_SHOWN_MATCHES])

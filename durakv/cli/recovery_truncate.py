@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -20,6 +21,7 @@ from durakv.cli.admin_files import locked, sync_directory
 from durakv.cli.admin_progress import bar
 from durakv.cli.recovery_dump import keys_of
 from durakv.cli.recovery_entries import last_configuration, stored_entries
+from durakv.cli.recovery_newdir import refuse_lease
 from durakv.cli.recovery_outcome import (
     DATA,
     EXIT_NEEDS_DECISION,
@@ -76,34 +78,50 @@ def truncate(data: Path, last: int, yes_lose_data: bool, others_are_gone: bool, 
         with bar("Reading the log", quiet=as_json) as progress:
             found = survey(str(data), progress, live=False)
         _check(found, last)
-        with bar("Reading what goes", quiet=as_json) as progress:
-            loss = _loss(found, last, progress)
-        lines = _lines(found, last, loss)
-        told: dict[str, object] = {"directory": str(data), "to_index": last, "lost": loss.document(), "done": False}
-        if not loss.entries and not loss.unreadable:
-            told["done"] = True
-            _finish(told, [f"{data}: ends at index {found.last_good:,} already"], as_json=as_json, code=0)
-        alone = found.alone() and _alone_at(found, last)
-        if not alone and not others_are_gone:
-            group = f"this node belongs to a group ({found.membership!r})"
-            if not found.whole():
-                group = "what lies behind the damage may make this node part of a group"
-            raise NeedsDecision(
-                f"{data}: {group}; with a shorter log it may help to elect a leader that lacks committed writes. "
-                "Remove the member and add it again instead; if there are no other members, or all are gone for good, "
-                "add --others-are-gone"
-            )
-        if not yes_lose_data:
-            lines.append("Nothing was changed; to go on add --yes-lose-data")
-            _finish(told, lines, as_json=as_json, code=EXIT_NEEDS_DECISION)
-        kept = _carry_out(data, found, last)
-        record = audit(data, "truncate", {"to_index": last, "lost": loss.document(), "kept": kept})
+        give_up(found, last, Decision("truncate", yes=yes_lose_data, others_are_gone=others_are_gone), as_json=as_json)
+
+
+class Decision:
+    """What a person said: ``yes`` to the loss, and that no other member will ever run again."""
+
+    def __init__(self, verb: str, *, yes: bool, others_are_gone: bool) -> None:
+        self.verb = verb
+        self.yes = yes
+        self.others_are_gone = others_are_gone
+
+
+def give_up(found: Survey, last: int, decision: Decision, *, as_json: bool) -> NoReturn:
+    """Say what goes, and when told so cut the log behind ``last``; ends the program. Raises StorageError, OSError."""
+    data = Path(found.directory)
+    with bar("Reading what goes", quiet=as_json) as progress:
+        loss = _loss(found, last, progress)
+    lines = _lines(found, last, loss)
+    told: dict[str, object] = {"directory": str(data), "to_index": last, "lost": loss.document(), "done": False}
+    if not loss.entries and not loss.unreadable:
+        told["done"] = True
+        _finish(told, [f"{data}: ends at index {found.last_good:,} already"], as_json=as_json, code=0)
+    refuse_lease(found)
+    alone = found.alone() and _alone_at(found, last)
+    if not alone and not decision.others_are_gone:
+        group = f"this node belongs to a group ({found.membership!r})"
+        if not found.whole():
+            group = "what lies behind the damage may make this node part of a group"
+        raise NeedsDecision(
+            f"{data}: {group}; with a shorter log it may help to elect a leader that lacks committed writes. "
+            "Remove the member and add it again instead; if there are no other members, or all are gone for good, "
+            "add --others-are-gone"
+        )
+    if not decision.yes:
+        lines.append("Nothing was changed; to go on add --yes-lose-data")
+        _finish(told, lines, as_json=as_json, code=EXIT_NEEDS_DECISION)
+    kept = _carry_out(data, found, last)
+    record = audit(data, decision.verb, {"to_index": last, "lost": loss.document(), "kept": kept})
     told |= {"done": True, "kept": kept, "audit": record}
     _finish(told, [*lines, *(f"Kept: {path}" for path in kept), f"Record: {record}"], as_json=as_json,
             code=EXIT_REPAIRED)  # fmt: skip
 
 
-def _finish(told: dict[str, object], lines: list[str], *, as_json: bool, code: int) -> None:
+def _finish(told: dict[str, object], lines: list[str], *, as_json: bool, code: int) -> NoReturn:
     if as_json:
         show_json(told)
     else:
@@ -118,13 +136,28 @@ def _check(found: Survey, last: int) -> None:
             f"{found.directory}: its identity, hard state or log cannot be read, and cutting the log does not help; "
             f"'durakv-cli verify {found.directory}' says what does"
         )
+    covered = found.covered()
+    if covered is None and found.scans[0].header.base != 1:
+        raise NeedsDecision(
+            f"{found.directory}: its checkpoint cannot be used, and cutting the log does not help; 'durakv-cli verify "
+            f"{found.directory}' says what does"
+        )
     if last > found.last_good:
         raise NeedsDecision(f"{found.directory}: the readable log ends at index {found.last_good}; choose that or less")
+    if covered is not None and last < covered.index:
+        raise NeedsDecision(
+            f"{found.directory}: the checkpoint holds everything up to index {covered.index}, and no cut of the log "
+            f"takes that back; choose that or more, or go back with 'durakv-cli restore {found.directory} --to-index "
+            f"{last} --archive DIR --out NEWDIR'"
+        )
 
 
 def _alone_at(found: Survey, last: int) -> bool:
     """Whether the membership that then counts names no other node than the one of now."""
     newest = last_configuration(found.disk, found.scans, last)
+    covered = found.covered()
+    if covered is not None and (newest is None or newest[0] < covered.index):
+        return found.configuration_index == covered.index
     return newest is not None and newest[0] == found.configuration_index
 
 
@@ -253,6 +286,9 @@ class _NoClock:
 
     def monotonic_ns(self) -> int:
         return 0
+
+    def raw_ns(self) -> int:
+        return self.monotonic_ns()
 
     def wall_ms(self) -> int:
         return 0

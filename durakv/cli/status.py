@@ -26,12 +26,19 @@ _WITNESS_FIELDS: Final = (
 )  # fmt: skip
 
 
+# INFO's fields of lease mode.
+_LEASE_FIELDS: Final = (
+    "replication_mode", "epoch", "isr", "min_isr", "candidates", "joining", "lease_left_ms", "forced_epoch",
+    "rebuilding", "holder_kind", "holder_leader", "holder_last_answer_ms", "holder_trouble",
+)  # fmt: skip
+
+
 class NodeStatus:
     """One row. Numbers are None where the node did not say; ``health`` is ``ok`` or one short reason."""
 
     __slots__ = (
-        "applied", "clients", "commit", "fsync_p99_us", "health", "leader_id", "node_id", "ops_per_s", "port", "role",
-        "term", "witness",
+        "applied", "clients", "commit", "fsync_p99_us", "health", "leader_id", "lease", "node_id", "ops_per_s", "port",
+        "role", "term", "witness",
     )  # fmt: skip
 
     def __init__(self, node_id: int, port: int) -> None:
@@ -48,10 +55,14 @@ class NodeStatus:
         self.health = "no answer"
         # What it says of the witness, as INFO has it.
         self.witness: dict[str, str] = {}
+        # What it says of lease mode, likewise; empty in Raft mode.
+        self.lease: dict[str, str] = {}
 
     def as_json(self) -> dict[str, Any]:
         """The row for ``--json``; the address is spelt out for scripts."""
-        fields = {name: getattr(self, name) for name in sorted(self.__slots__) if name != "witness"}
+        fields = {name: getattr(self, name) for name in sorted(self.__slots__) if name not in ("witness", "lease")}
+        if self.lease:
+            fields["lease"] = self.lease
         return {**fields, "address": f"{HOST}:{self.port}"}
 
 
@@ -68,6 +79,7 @@ def status_of(node_id: int, port: int, fields: dict[str, str]) -> NodeStatus:
     row.ops_per_s = _number(fields.get("instantaneous_ops_per_sec"))
     row.health = health_of(row, fields)
     row.witness = {name: fields[name] for name in _WITNESS_FIELDS if name in fields}
+    row.lease = {name: fields[name] for name in _LEASE_FIELDS if name in fields}
     return row
 
 
@@ -242,7 +254,33 @@ def table(cluster: Cluster, rows: Sequence[NodeStatus]) -> Table:
     witness = witness_of(cluster, rows)
     if witness is not None:
         _add_witness(out, cluster, witness, leader)
+    if cluster.is_lease():
+        _add_lease(out, cluster, rows, leader)
     return out
+
+
+def _add_lease(out: Table, cluster: Cluster, rows: Sequence[NodeStatus], leader: NodeStatus | None) -> None:
+    arbiter = cluster.arbiter
+    if arbiter is not None:
+        health = HEALTHY if answers(HOST, arbiter.port, ANSWER_TIMEOUT_S) else "down"
+        style = "green" if health == HEALTHY else "red"
+        out.add_row(f"a{arbiter.node_id}", str(arbiter.port), "arbiter", *("-" for _ in range(7)), Text(health, style))
+    telling = leader if leader is not None else next((row for row in rows if row.lease), None)
+    said = telling.lease if telling is not None else {}
+    caption = Text("lease mode", style="default")
+    if said:
+        names = "+".join(f"n{n}" for n in said.get("isr", "").split(",") if n) or "nobody known"
+        caption.append(f": epoch {said.get('epoch', '-')}, in sync {names} (min-isr {said.get('min_isr', '-')})")
+        if leader is not None:
+            caption.append(f", lease left {said.get('lease_left_ms', '-')} ms")
+        trouble = said.get("holder_trouble", "")
+        caption.append(f"\nconfig holder: {said.get('holder_kind', '-')}")
+        if cluster.holder:
+            caption.append(f", member {said.get('holder_leader', '-')} leads")
+        caption.append(f"\n{trouble}" if trouble else ", ok", style="red" if trouble else "green")
+    caption.append("\n")
+    out.caption = caption
+    out.caption_justify = "left"
 
 
 def _add_witness(out: Table, cluster: Cluster, witness: WitnessStatus, leader: NodeStatus | None) -> None:

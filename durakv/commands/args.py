@@ -21,6 +21,8 @@ _INT64_DIGITS: Final = 20
 _INT64_SAFE_DIGITS: Final = 19
 _ZERO: Final = 48
 _MINUS: Final = 45
+# As many digits are read by a loop, and are exact as a double.
+_SHORT_DIGITS: Final = 15
 _FLOAT_CHARS: Final = 256
 _FLOAT_BYTES: Final = b"+-.0123456789eEpPxXabcdefABCDEFinINtyTY"
 
@@ -36,6 +38,21 @@ GETEX_OPTIONS: Final = PERSIST
 MSETEX_OPTIONS: Final = NX | XX | KEEPTTL
 
 
+def _plain_digits(text: bytes, start: int) -> int:
+    """The number that the digits from ``start`` on write, -1 if there is anything else or nothing. For short texts."""
+    n = len(text)
+    if start == n:
+        return -1
+    value = 0
+    while start < n:
+        digit = text[start] - _ZERO
+        if digit < 0 or digit > 9:
+            return -1
+        value = value * 10 + digit
+        start += 1
+    return value
+
+
 def to_int64(text: bytes) -> int | None:
     """The integer ``text`` writes in canonical form (no plus, spaces, leading zeros), None otherwise.
 
@@ -44,6 +61,12 @@ def to_int64(text: bytes) -> int | None:
     n = len(text)
     if n == 0 or n > _INT64_DIGITS:
         return None
+    if n <= _SHORT_DIGITS:
+        sign = 1 if text[0] == _MINUS else 0
+        value = _plain_digits(text, sign)
+        if value < 0 or (n > 1 and text[sign] == _ZERO):
+            return None
+        return -value if sign else value
     if text.isdigit():
         if n > 1 and text[0] == _ZERO:
             return None
@@ -80,6 +103,10 @@ def to_double(text: bytes) -> float | None:
 
     Source: valkey object.c getDoubleFromObject().
     """
+    if len(text) <= _SHORT_DIGITS:
+        whole = _plain_digits(text, 0)
+        if whole >= 0:
+            return float(whole)
     if not text or len(text) > _FLOAT_CHARS or text.strip(_FLOAT_BYTES):
         return None
     plain = text.decode("ascii")

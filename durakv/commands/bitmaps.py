@@ -81,7 +81,7 @@ def setbit(ctx: WriteContext, argv: Argv) -> Reply:
     byte = byte | mask if on else byte & ~mask
     if type(value) is bytearray:
         patch(value, at, bytes((byte,)))
-        ctx.db.touched(key)
+        ctx.db.patched(key, min(at, size), at + 1)
     else:
         text = bytearray(b"" if value is None else value)
         if at >= size:
@@ -231,7 +231,9 @@ def bitop(ctx: WriteContext, argv: Argv) -> Reply:
         size = max(size, len(sources[-1]))
     key = argv[2]
     if size:
-        store(ctx, key, bytes(sources[0]).translate(_INVERTED) if word == b"NOT" else _combined(word, sources, size))
+        result = bytes(sources[0]).translate(_INVERTED) if word == b"NOT" else _combined(word, sources, size)
+        # As what SETBIT makes: the next bit is set in place, and OBJECT ENCODING says raw.
+        store(ctx, key, bytearray(result))
     elif db.delete(key):
         ctx.notify(NOTIFY_GENERIC, b"del", key)
     return size

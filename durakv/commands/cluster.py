@@ -1,8 +1,8 @@
 """CLUSTER: the group as cluster clients see it, and durakv's own membership commands.
 
-Rule: shapes are the cluster protocol's; facts come from the node's GroupView only. One group owns all slots, its
-members are its nodes, the leader is the master and the term is the epoch. A witness is shown by durakv's own commands
-only: clients would dial it.
+Rule: shapes are the cluster protocol's; facts come from the node's GroupView only. In cluster mode its tables show all
+groups; otherwise one group owns all slots, its members are its nodes, the leader is the master and the term is the
+epoch. A witness is shown by durakv's own commands only: clients would dial it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from durakv.cluster.names import node_name, shard_name
+from durakv.commands.cluster_log import COMMANDS as _LOG_COMMANDS
+from durakv.commands.cluster_migrate import COMMANDS as _MIGRATE_COMMANDS
+from durakv.commands.cluster_rebalance import COMMANDS as _REBALANCE_COMMANDS
 from durakv.commands.cluster_slots import COMMANDS as _SLOT_COMMANDS
 from durakv.commands.connection import NO_CLUSTER
 from durakv.commands.context import LocalContext
+from durakv.commands.lease import COMMANDS as _LEASE_COMMANDS
 from durakv.commands.local_text import help_reply, text
 from durakv.commands.services import GroupView, Member
 from durakv.commands.spec import Argv, Commands
@@ -21,7 +25,11 @@ from durakv.resp.errors import SYNTAX, CommandError
 from durakv.resp.types import NO_REPLY, OK, Map, Reply, Verbatim
 
 COMMANDS: Final[Commands] = Commands("cluster")
+COMMANDS.declarations.extend(_LEASE_COMMANDS.declarations)
 COMMANDS.declarations.extend(_SLOT_COMMANDS.declarations)
+COMMANDS.declarations.extend(_LOG_COMMANDS.declarations)
+COMMANDS.declarations.extend(_MIGRATE_COMMANDS.declarations)
+COMMANDS.declarations.extend(_REBALANCE_COMMANDS.declarations)
 
 LOG_DECIDES: Final = (
     "ERR membership and slots are decided by the group's log; use CLUSTER ADDNODE, CLUSTER REMOVENODE and CLUSTER "
@@ -31,7 +39,9 @@ NO_TAKEOVER: Final = (
     "ERR TAKEOVER would lead without a majority's votes and could lose acknowledged writes; use CLUSTER FAILOVER, or "
     "CLUSTER FAILOVER FORCE when no node leads"
 )
-NO_MIGRATION: Final = "ERR slots cannot move yet: this version has one group, which owns all slots"
+NO_MIGRATION: Final = (
+    "ERR the log of each group says which slots it owns, and slots move with all their keys; use CLUSTER MIGRATESLOTS"
+)
 
 
 class Nodes:
@@ -48,6 +58,8 @@ class Nodes:
         self.members = sorted(shown, key=lambda m: (m.node_id != leader_id, m.node_id))
         self.names = {m.node_id: node_name(view.cluster_id, m.node_id) for m in shown}
         self.endpoint_type = ctx.node.settings.cluster_preferred_endpoint_type
+        # Of all groups, in cluster mode.
+        self.tables = view.tables(False) if view.tables is not None else None
 
     def health(self, m: Member) -> str:
         """online, fail or loading, as far as this node can tell."""
@@ -95,6 +107,8 @@ class Nodes:
 def cluster_slots(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: [start, end, [endpoint, port, name, metadata], ...], the leader first. Source: cluster.c."""
     nodes = Nodes(ctx)
+    if nodes.tables is not None:
+        return nodes.tables.slots()
     serving: list[Reply] = [
         [nodes.endpoint(m), m.client_port, nodes.names[m.node_id].encode(), []]
         for m in nodes.members
@@ -109,6 +123,8 @@ def cluster_slots(ctx: LocalContext, argv: Argv) -> Reply:
 def cluster_shards(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: array of maps. Source: cluster_legacy.c clusterGenNodesSlotsInfo()."""
     nodes = Nodes(ctx)
+    if nodes.tables is not None:
+        return nodes.tables.shards()
     view = nodes.view
     shown: list[Reply] = []
     for m in nodes.members:
@@ -120,7 +136,8 @@ def cluster_shards(ctx: LocalContext, argv: Argv) -> Reply:
             b"endpoint", b"" if endpoint is None else endpoint, b"role", b"master" if leading else b"replica",
             b"replication-offset", offset, b"health", nodes.health(m).encode(),
         ]))  # fmt: skip
-    return [Map([b"slots", [0, SLOTS - 1], b"nodes", shown, b"id", shard_name(view.cluster_id).encode()])]
+    name = shard_name(view.cluster_id, view.group_id)
+    return [Map([b"slots", [0, SLOTS - 1], b"nodes", shown, b"id", name.encode()])]
 
 
 @COMMANDS.local("CLUSTER|NODES", arity=2, since="3.0.0", summary="A line per node.",
@@ -128,6 +145,8 @@ def cluster_shards(ctx: LocalContext, argv: Argv) -> Reply:
 def cluster_nodes(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: verbatim text. Source: cluster_legacy.c clusterGenNodeDescription()."""
     nodes = Nodes(ctx)
+    if nodes.tables is not None:
+        return Verbatim(nodes.tables.nodes())
     return Verbatim("".join(nodes.line(m) + "\n" for m in nodes.members).encode())
 
 
@@ -157,7 +176,7 @@ def cluster_info(ctx: LocalContext, argv: Argv) -> Reply:
     nodes = Nodes(ctx)
     view = nodes.view
     up = view.leader_id != 0
-    lines: list[tuple[str, object]] = [
+    lines: list[tuple[str, object]] = nodes.tables.info() if nodes.tables is not None else [
         ("cluster_state", "ok" if up else "fail"), ("cluster_slots_assigned", SLOTS),
         ("cluster_slots_ok", SLOTS if up else 0), ("cluster_slots_pfail", 0 if up else SLOTS),
         ("cluster_slots_fail", 0), ("cluster_known_nodes", len(nodes.members)), ("cluster_size", 1),
@@ -184,7 +203,8 @@ def cluster_myid(ctx: LocalContext, argv: Argv) -> Reply:
                 flags="loading stale", tips="nondeterministic_output")  # fmt: skip
 def cluster_myshardid(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: 40 hex digits."""
-    return shard_name(Nodes(ctx).view.cluster_id).encode()
+    view = Nodes(ctx).view
+    return shard_name(view.cluster_id, view.group_id).encode()
 
 
 @COMMANDS.local("CLUSTER|LINKS", arity=2, since="7.0.0",
@@ -330,7 +350,7 @@ def _no_migration(ctx: LocalContext, argv: Argv) -> Reply:
 
 def _refuse(name: str, arity: int, since: str, more_flags: str, *, moves: bool) -> None:
     flags = f"no_async_loading admin stale{more_flags}"
-    summary = "Refused: one group owns all slots." if moves else "Refused: the group's log decides."
+    summary = "Refused: slots move by CLUSTER MIGRATESLOTS." if moves else "Refused: the group's log decides."
     declare = COMMANDS.local(f"CLUSTER|{name}", arity=arity, since=since, summary=summary, flags=flags)
     declare(_no_migration if moves else _log_decides)
 
@@ -345,7 +365,6 @@ _refuse("DELSLOTS", -3, "3.0.0", "", moves=True)
 _refuse("DELSLOTSRANGE", -4, "7.0.0", "", moves=True)
 _refuse("FLUSHSLOTS", 2, "3.0.0", "", moves=True)
 _refuse("SETSLOT", -4, "3.0.0", " may_replicate", moves=True)
-_refuse("MIGRATESLOTS", -4, "9.0.0", " all_dbs", moves=True)
 _refuse("SYNCSLOTS", -3, "9.0.0", " may_replicate", moves=True)
 
 
@@ -374,24 +393,6 @@ def cluster_saveconfig(ctx: LocalContext, argv: Argv) -> Reply:
     return OK
 
 
-@COMMANDS.local("CLUSTER|GETSLOTMIGRATIONS", arity=2, since="9.0.0",
-                summary="Running and finished slot migrations: none.",
-                flags="no_async_loading admin stale")  # fmt: skip
-def cluster_getslotmigrations(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: empty array."""
-    Nodes(ctx)
-    return []
-
-
-@COMMANDS.local("CLUSTER|CANCELSLOTMIGRATIONS", arity=2, since="9.0.0",
-                summary="Cancels slot migrations: there are none.",
-                flags="no_async_loading admin stale all_dbs")  # fmt: skip
-def cluster_cancelslotmigrations(ctx: LocalContext, argv: Argv) -> Reply:
-    """Always refused, as by a Valkey without migrations."""
-    Nodes(ctx)
-    raise CommandError("ERR No migrations ongoing")
-
-
 @COMMANDS.local("CLUSTER|HELP", arity=2, since="5.0.0", summary="Lists the subcommands.",
                 flags="loading stale")  # fmt: skip
 def cluster_help(ctx: LocalContext, argv: Argv) -> Reply:
@@ -399,22 +400,31 @@ def cluster_help(ctx: LocalContext, argv: Argv) -> Reply:
     return help_reply(argv, [
         ("ADDNODE <id> <host:port>", "Add a node as a learner; it becomes a voter once it has caught up."),
         ("ADDWITNESS <id> <address>", "Create a witness's state under an id never used before, and add the witness."),
+        ("CANCELSLOTMIGRATIONS", "Cancel the slot migrations that this group is the source of."),
         ("COUNTKEYSINSLOT <slot>", "Number of keys in a slot of the selected database."),
         ("FAILOVER [FORCE]", "Ask the leader to hand over to this node; FORCE: without a leader start an election."),
+        ("FORCE-PROMOTE [CONFIRM <id> ...]", "Lease mode: what promoting this node loses; CONFIRM: do it."),
         ("FLUSHSLOT <slot> [ASYNC|SYNC]", "Delete all keys of a slot of the selected database."),
+        ("FORGETSHARD <shard-id>", "Forget a shard that owns no slots and will not come back."),
         ("GETKEYSINSLOT <slot> <count>", "Keys of a slot of the selected database."),
+        ("GETSLOTMIGRATIONS", "Slot migrations of this group, running and finished."),
         ("INFO", "State of the cluster as this node sees it."),
         ("KEYSLOT <key>", "Slot of a key."),
         ("LINKS", "Links to the other nodes."),
+        ("LOGENTRIES <first> <count>", "Committed log entries, for durakv-cli repair --from-peer."),
         ("MEMBERS", "Members of the group, in and out of cluster mode."),
+        ("MIGRATESLOTS SLOTSRANGE <start> <end> [<start> <end> ...] NODE <name> ...", "Move slots to a node's group."),
+        ("MIGRATIONS FORCE-ABORT <migration>", "Take slots back whose target group is lost for good."),
+        ("MIN-ISR <count>", "Lease mode: how many in-sync members a write needs from now on."),
         ("MYID", "Name of this node."),
         ("MYSHARDID", "Name of this node's group."),
         ("NODES", "A line per node."),
         ("PROMOTENODE <id>", "Make a learner that has caught up a voter."),
+        ("REBALANCE (PLAN|STATUS|RESUME)", "Slots that should move, what the rebalancer does, go on after a stop."),
         ("REMOVENODE <id>", "Remove a node, or the witness, from the group."),
         ("REPLICAS <name>", "Lines of a node's replicas."),
         ("SHARDS", "Nodes and slots, with health."),
-        ("SLOT-STATS (SLOTSRANGE <start> <end> | ORDERBY KEY-COUNT [LIMIT <n>] [ASC|DESC])", "Use of slots."),
+        ("SLOT-STATS (SLOTSRANGE <start> <end> | ORDERBY <metric> [LIMIT <n>] [ASC|DESC])", "Use of slots."),
         ("SLOTS", "Nodes and slots."),
         ("TRANSFER <id>", "Hand leadership to a node; 0 for the best."),
     ])  # fmt: skip

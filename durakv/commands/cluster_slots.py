@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from typing import Final
 
+from durakv.cluster.slot_stats import SlotStats, parse
+from durakv.commands.connection import NO_CLUSTER
 from durakv.commands.context import LocalContext, WriteContext
 from durakv.commands.local_text import integer
 from durakv.commands.spec import Argv, Commands
 from durakv.keyspace.slots import SLOTS, slot_of
 from durakv.resp.errors import SYNTAX, CommandError
-from durakv.resp.types import OK, Map, Reply
+from durakv.resp.types import OK, Reply
 
 COMMANDS: Final[Commands] = Commands("cluster")
 
 _BAD_SLOT: Final = "ERR Invalid or out of range slot"
-_REPEATED: Final = "ERR Multiple filters of the same type are disallowed."
+# SLOTSRANGE over so many slots weighs them at once; of more it tells what they weighed some seconds ago.
+_WEIGHED_NOW: Final = 256
 
 
 def _slot(argument: bytes, error: str) -> int:
@@ -73,53 +76,18 @@ def cluster_flushslot(ctx: WriteContext, argv: Argv) -> Reply:
 @COMMANDS.local("CLUSTER|SLOT-STATS", arity=-4, since="8.0.0", summary="How much slots are used.",
                 flags="stale loading", tips="nondeterministic_output request_policy:all_shards")  # fmt: skip
 def cluster_slot_stats(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: array of [slot, map]; key-count is the only metric kept. Source: cluster_slot_stats.c."""
-    kind = argv[2].upper()
-    if kind == b"SLOTSRANGE" and len(argv) == 5:
-        first, last = _slot(argv[3], _BAD_SLOT), _slot(argv[4], _BAD_SLOT)
-        if first > last:
-            raise CommandError(f"ERR Start slot number {first} is greater than end slot number {last}")
-        return [_slot_stats(ctx, slot, _count(ctx, slot)) for slot in range(first, last + 1)]
-    if kind == b"ORDERBY":
-        return _ordered(ctx, argv)
-    raise CommandError(SYNTAX)
+    """SLOTSRANGE start end, or ORDERBY metric [LIMIT count] [ASC|DESC]. Source: cluster_slot_stats.c.
 
-
-def _ordered(ctx: LocalContext, argv: Argv) -> Reply:
-    if argv[3].lower() != b"key-count":
-        raise CommandError("ERR Unrecognized sort metric for ORDERBY.")
-    limit = 0
-    descending: bool | None = None
-    at = 4
-    while at < len(argv):
-        word = argv[at].upper()
-        if word == b"LIMIT" and at + 1 < len(argv):
-            if limit:
-                raise CommandError(_REPEATED)
-            limit = integer(argv[at + 1])
-            if not 1 <= limit <= SLOTS:
-                raise CommandError("ERR Limit has to lie in between 1 and 16384 (maximum number of slots).")
-            at += 2
-        elif word in (b"ASC", b"DESC"):
-            if descending is not None:
-                raise CommandError(_REPEATED)
-            descending = word == b"DESC"
-            at += 1
-        else:
-            raise CommandError(SYNTAX)
-    sign = 1 if descending is False else -1
-    counted = sorted((sign * _count(ctx, slot), slot) for slot in range(SLOTS))
-    return [_slot_stats(ctx, slot, sign * count) for count, slot in counted[: limit or SLOTS]]
-
-
-def _count(ctx: LocalContext, slot: int) -> int:
-    total = 0
-    for db in ctx.node.ks.dbs:
-        keys = db.slots[slot]
-        if keys is not None:
-            total += len(keys)
-    return total
-
-
-def _slot_stats(ctx: LocalContext, slot: int, count: int) -> Reply:
-    return [slot, Map([b"key-count", count])]
+    Reply: array of [slot, map], of slots of this node's group.
+    """
+    node = ctx.node
+    if not node.settings.cluster_enabled:
+        raise CommandError(NO_CLUSTER)
+    usage = node.usage
+    shown = usage.shown()
+    usage.follow_slots()
+    stats = SlotStats(usage.keys, usage.counters if shown else None, usage.memory if shown else None)
+    query = parse(argv, counted=shown, weighed=shown)
+    if shown and query.metric < 0 and query.last - query.first < _WEIGHED_NOW:
+        usage.weigh(query.first, query.last)
+    return stats.answer(query, usage.owned())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from durakv.commands.connection_filters import ClientFilter, client_line
+from durakv.commands.connection_filters import CAPABILITIES, ClientFilter, client_line
 from durakv.commands.context import LocalContext
 from durakv.commands.local_text import bad_subcommand, help_reply, integer, on_off, text, timeout_ms
 from durakv.commands.spec import Argv, Commands
@@ -137,10 +137,11 @@ def echo(ctx: LocalContext, argv: Argv) -> Reply:
 def select(ctx: LocalContext, argv: Argv) -> Reply:
     """Source: db.c selectCommand()."""
     number = integer(argv[1])
-    if not 0 <= number < len(ctx.node.ks.dbs):
-        raise CommandError(DB_INDEX)
-    if number and ctx.node.settings.cluster_enabled:
+    settings = ctx.node.settings
+    if number and settings.cluster_enabled and settings.cluster_databases == 1:
         raise CommandError("ERR SELECT is not allowed in cluster mode")
+    if not 0 <= number < min(settings.database_count(), len(ctx.node.ks.dbs)):
+        raise CommandError(DB_INDEX)
     ctx.session.db = number
     return OK
 
@@ -227,7 +228,8 @@ def client_id(ctx: LocalContext, argv: Argv) -> Reply:
                 tips="nondeterministic_output")  # fmt: skip
 def client_info(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: verbatim text."""
-    return Verbatim((client_line(ctx.session, ctx.node.clock.wall_ms()) + "\n").encode("utf-8", "surrogateescape"))
+    line = client_line(ctx.session, ctx.node.clock.wall_ms(), sum(map(len, argv)))
+    return Verbatim((line + "\n").encode("utf-8", "surrogateescape"))
 
 
 @COMMANDS.local("CLIENT|LIST", arity=-2, since="2.4.0",
@@ -238,8 +240,9 @@ def client_list(ctx: LocalContext, argv: Argv) -> Reply:
     now_ms = ctx.node.clock.wall_ms()
     wanted = ClientFilter(now_ms)
     wanted.parse(argv, 2, dict(ctx.node.acl.users))
+    argv_bytes = sum(map(len, argv))
     lines = [
-        client_line(s, now_ms) + "\n"
+        client_line(s, now_ms, argv_bytes if s is ctx.session else 0) + "\n"
         for s in ctx.node.clients.values()
         if wanted.matches(s) and not (wanted.skip_me and s is ctx.session)
     ]
@@ -376,22 +379,23 @@ def client_unpause(ctx: LocalContext, argv: Argv) -> Reply:
                 summary="Ends the wait of a blocked client, as by timeout or with an error.",
                 flags="admin noscript loading stale")  # fmt: skip
 def client_unblock(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: 1 when it was blocked, else 0. Source: networking.c clientCommand()."""
+    """Reply: 1 when it ended a wait, else 0. Source: networking.c clientCommand()."""
     if len(argv) > 4:
         raise bad_subcommand(argv)
     reason = argv[3].upper() if len(argv) == 4 else b"TIMEOUT"
     if reason not in (b"TIMEOUT", b"ERROR"):
         raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-    target = ctx.node.clients.get(integer(argv[2]))
-    if target is None:
-        return 0
-    return 1 if ctx.node.unblock_client(target, error=reason == b"ERROR") else 0
+    return ctx.node.unblock_client(ctx.session, integer(argv[2]), error=reason == b"ERROR")
 
 
 @COMMANDS.local("CLIENT|CAPA", arity=-3, since="8.0.0", summary="Tells what the client can do.",
                 flags="allow_busy noscript loading stale")  # fmt: skip
 def client_capa(ctx: LocalContext, argv: Argv) -> Reply:
-    """Unknown words are ignored, as in Valkey; none changes anything: followers forward instead of redirecting."""
+    """Unknown words are ignored, as in Valkey; REDIRECT changes nothing: followers forward instead of redirecting."""
+    for word in argv[2:]:
+        letter = CAPABILITIES.get(word.lower(), "")
+        if letter not in ctx.session.capa:
+            ctx.session.capa += letter
     return OK
 
 
@@ -410,7 +414,7 @@ def client_help(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: array of simple strings."""
     return help_reply(argv, [
         ("CACHING (YES|NO)", "Track the keys of the next command, or not, in OPTIN and OPTOUT mode."),
-        ("CAPA <option> [<option> ...]", "Tell what the client can do; accepted and ignored."),
+        ("CAPA <option> [<option> ...]", "Tell what the client can do: REDIRECT is shown in LIST, followers forward."),
         ("GETNAME", "The name of this connection."),
         ("GETREDIR", "The client invalidations are redirected to."),
         ("ID", "The id of this connection."),

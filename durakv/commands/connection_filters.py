@@ -15,6 +15,12 @@ from durakv.resp.errors import SYNTAX, CommandError
 _TYPES: Final = {"normal": "normal", "master": "master", "primary": "master", "slave": "slave", "replica": "slave",
                  "pubsub": "pubsub"}  # fmt: skip
 _FLAG_LETTERS: Final = "AbBcdDegiIMNOPrRStTuUx"
+# What CLIENT CAPA may claim. Followers forward instead of redirecting, so it is shown and changes nothing.
+CAPABILITIES: Final = {b"redirect": "r"}
+# Memory of a connection that does nothing, about: its session, its parser and its stream.
+CLIENT_BYTES: Final = 4096
+# In Session.watched: EXEC will abort; see engine/transactions.py.
+_WATCH_LOST: Final = (-1, b"")
 _TEXT_OPTIONS: Final = ("ADDR", "LADDR", "IP", "NAME", "LIB-NAME", "LIB-VER")
 
 Test = Callable[[Session], bool]
@@ -102,13 +108,12 @@ class ClientFilter:
                 raise CommandError(f"ERR Unknown flags found in the provided filter: {''.join(unknown)}")
             return lambda s: all(letter in client_flags(s) for letter in letters)
         if option == "CAPA":
-            # No capability of a client changes how durakv treats it, so none is recorded.
-            return _never
+            wanted = text(value)
+            unknown = [letter for letter in wanted if letter not in CAPABILITIES.values()]
+            if not wanted or unknown:
+                raise CommandError(f"ERR Unknown capa found in the provided filter: {''.join(unknown)}")
+            return lambda s: all(letter in s.capa for letter in wanted)
         raise CommandError(SYNTAX)
-
-
-def _never(s: Session) -> bool:
-    return False
 
 
 def _text_test(option: str, value: bytes) -> Test:
@@ -127,13 +132,17 @@ def _text_test(option: str, value: bytes) -> Test:
 
 
 def client_type(s: Session) -> str:
-    """``pubsub`` for subscribers, else ``normal``: peers are not clients here."""
+    """``pubsub`` for subscribers, ``slave`` for replicas, else ``normal``: peers are not clients here."""
+    if s.replica:
+        return "slave"
     return "pubsub" if s.in_pubsub() else "normal"
 
 
 def client_flags(s: Session) -> str:
     """The letters of CLIENT LIST's ``flags``."""
     letters = ""
+    if s.replica:
+        letters += "S"
     if s.monitor:
         letters += "O"
     if s.in_pubsub():
@@ -142,6 +151,8 @@ def client_flags(s: Session) -> str:
         letters += "x"
     if s.blocked:
         letters += "b"
+    if _WATCH_LOST in s.watched:
+        letters += "d"
     if s.closing:
         letters += "c"
     if s.tracking is not None:
@@ -159,22 +170,34 @@ def client_flags(s: Session) -> str:
     return letters or "N"
 
 
-def client_line(s: Session, now_ms: int) -> str:
-    """One line of CLIENT LIST without its newline, Valkey's fields in Valkey's order."""
+def client_memory(s: Session, argv_bytes: int = 0) -> tuple[int, int, int, int]:
+    """Bytes of (input that waits, queue of MULTI, output the client does not take, all); ``argv_bytes`` as below."""
+    waiting, unsent = s.link.waiting_bytes() if s.link is not None else (0, 0)
     queued = 0
     if s.multi is not None:
         queued = sum(len(arg) for _, argv in s.multi for arg in argv)
+    return waiting, queued, unsent, CLIENT_BYTES + waiting + queued + unsent + s.out_bytes + argv_bytes
+
+
+def client_line(s: Session, now_ms: int, argv_bytes: int = 0) -> str:
+    """One line of CLIENT LIST without its newline, Valkey's fields in Valkey's order.
+
+    ``argv_bytes`` is the size of the request that ``s`` runs at this moment. What has no counterpart is -1 or 0: file
+    descriptors belong to the event loop, and no buffer of a fixed size is kept for replies.
+    """
+    waiting, queued, unsent, total = client_memory(s, argv_bytes)
     user = text(s.user.name) if s.user is not None else "(superuser)"
     redirect = -1 if s.tracking is None else s.tracking.redirect
+    command = "NULL" if s.last_row is None else s.last_row.name
     fields: list[tuple[str, object]] = [
         ("id", s.id), ("addr", s.address), ("laddr", s.local_address), ("fd", -1), ("name", text(s.name)),
         ("age", max(0, now_ms - s.created_ms) // 1000), ("idle", max(0, now_ms - s.last_ms) // 1000),
-        ("flags", client_flags(s)), ("capa", ""), ("db", s.db), ("sub", len(s.channels)), ("psub", len(s.patterns)),
+        ("flags", client_flags(s)), ("capa", s.capa), ("db", s.db), ("sub", len(s.channels)), ("psub", len(s.patterns)),
         ("ssub", len(s.shard_channels)), ("multi", -1 if s.multi is None else len(s.multi)),
-        ("watch", len(s.watched)), ("qbuf", 0), ("qbuf-free", 0), ("argv-mem", 0), ("multi-mem", queued), ("rbs", 0),
-        ("rbp", 0), ("obl", 0), ("oll", len(s.out)), ("omem", s.out_bytes), ("tot-mem", s.out_bytes + queued),
-        ("events", "r"), ("cmd", s.last_command or "NULL"), ("user", user), ("redir", redirect), ("resp", s.protocol),
-        ("lib-name", text(s.lib_name)), ("lib-ver", text(s.lib_ver)), ("tot-net-in", s.bytes_in),
+        ("watch", len(s.watched)), ("qbuf", waiting), ("qbuf-free", 0), ("argv-mem", argv_bytes),
+        ("multi-mem", queued), ("rbs", 0), ("rbp", 0), ("obl", s.out_bytes), ("oll", int(unsent > 0)), ("omem", unsent),
+        ("tot-mem", total), ("events", "rw" if unsent else "r"), ("cmd", command), ("user", user), ("redir", redirect),
+        ("resp", s.protocol), ("lib-name", text(s.lib_name)), ("lib-ver", text(s.lib_ver)), ("tot-net-in", s.bytes_in),
         ("tot-net-out", s.bytes_out), ("tot-cmds", s.commands),
     ]  # fmt: skip
     return " ".join(f"{name}={value}" for name, value in fields)

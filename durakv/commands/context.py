@@ -31,12 +31,16 @@ NOTIFY_KEY_MISS = 1 << 11  # m
 NOTIFY_NEW = 1 << 14  # n
 
 
-class Stopwatch(Protocol):
-    """Times commands for whoever runs them; no handler looks at it."""
+class Stopwatch:
+    """Times commands for whoever runs them; no handler looks at it. A class, since it is called for many requests."""
 
-    def now_ns(self) -> int: ...
+    def now_ns(self) -> int:
+        """Nanoseconds of a clock that only goes forward."""
+        raise NotImplementedError
 
-    def ran(self, row: Row, argv: list[bytes], took_ns: int) -> None: ...
+    def ran(self, row: Row, argv: list[bytes], took_ns: int) -> None:
+        """``row`` has run."""
+        raise NotImplementedError
 
 
 class Scripts(Protocol):

@@ -14,7 +14,7 @@ from durakv.commands.sorted_sets import zadd
 from durakv.commands.spec import Argv, Commands
 from durakv.keyspace.values.zset import ZSet
 from durakv.resp.errors import SYNTAX, CommandError
-from durakv.resp.types import NULL_ARRAY, Reply
+from durakv.resp.types import NULL_ARRAY, HumanDouble, Reply
 
 COMMANDS: Final = Commands("geo")
 
@@ -48,9 +48,9 @@ def distance_text(distance: float) -> bytes:
 
 
 def coordinate(degrees: float) -> Reply:
-    """Up to seventeen decimals without trailing zeros. Source: util.c ld2string()."""
+    """Up to seventeen decimals without trailing zeros, a double in RESP3. Source: util.c ld2string()."""
     text = (b"%.17f" % degrees).rstrip(b"0").rstrip(b".")
-    return b"0" if text == b"-0" else text
+    return HumanDouble(b"0" if text == b"-0" else text)
 
 
 @COMMANDS.write("GEOADD", arity=-5, since="3.2.0", flags="denyoom", keys="RW|UPDATE@i1+r0/1/0",

@@ -1,6 +1,6 @@
 """COMMAND: what commands exist and where their keys are, told from the table.
 
-Rule: adds no facts of its own; whatever is shown was declared or is derived by the table.
+Rule: adds no facts of its own; whatever is shown was declared, is derived by the table, or stands in docs.py's file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from durakv.commands.context import LocalContext
+from durakv.commands.docs import row_docs, subcommands
 from durakv.commands.glob import glob_match
 from durakv.commands.local_text import help_reply, text
 from durakv.commands.spec import CATEGORIES, FLAGS, Argv, Commands, KeySpec
@@ -27,6 +28,10 @@ _SHOWN_FLAGS: Final = (
     "allow_busy",
 )  # fmt: skip
 _ACCESS_FLAGS: Final = ("RO", "RW", "OW", "RM")
+# Shown in this order, however declared.
+_KEY_FLAGS: Final = (
+    *_ACCESS_FLAGS, "ACCESS", "UPDATE", "INSERT", "DELETE", "NOT_KEY", "INCOMPLETE", "VARIABLE_FLAGS",
+)  # fmt: skip
 _BAD_ARGS: Final = "ERR Invalid arguments specified for command"
 
 
@@ -158,34 +163,16 @@ def row_info(row: Row) -> Reply:
     categories: list[Reply] = [Simple(b"@" + name.encode()) for name, bit in CATEGORIES.items() if row.categories & bit]
     tips: list[Reply] = [tip.encode() for tip in row.declaration.tips]
     specs: list[Reply] = [_spec(spec) for spec in row.declaration.keys]
-    subs: list[Reply] = [row_info(sub) for sub in _subs(row)]
+    subs: list[Reply] = [row_info(sub) for sub in subcommands(row)]
     return [
         row.name.encode(), row.declaration.arity, SetReply(shown), row.first, row.last, row.step, SetReply(categories),
         SetReply(tips), SetReply(specs), subs or SetReply([]),
     ]  # fmt: skip
 
 
-def _subs(row: Row) -> list[Row]:
-    return list({sub.id: sub for sub in (row.subs or {}).values()}.values())
-
-
-def row_docs(row: Row) -> Reply:
-    """One entry of COMMAND DOCS."""
-    d = row.declaration
-    flat: list[Reply] = [
-        b"summary", d.summary.encode(), b"since", d.since.encode(), b"group", d.group.replace("_", "-").encode(),
-        b"complexity", d.complexity.encode(),
-    ]  # fmt: skip
-    subs: list[Reply] = []
-    for sub in _subs(row):
-        subs += [sub.name.encode(), row_docs(sub)]
-    if subs:
-        flat += [b"subcommands", Map(subs)]
-    return Map(flat)
-
-
 def _flag_set(flags: tuple[str, ...]) -> Reply:
-    return SetReply([Simple((flag if flag in _ACCESS_FLAGS else flag.lower()).encode()) for flag in flags])
+    shown = [flag for flag in _KEY_FLAGS if flag in flags]
+    return SetReply([Simple((flag if flag in _ACCESS_FLAGS else flag.lower()).encode()) for flag in shown])
 
 
 def _spec(spec: KeySpec) -> Reply:
@@ -232,6 +219,17 @@ def _only_gets(words: Argv) -> bool:
     return True
 
 
+def _migrated(inner: Argv) -> list[int]:
+    """MIGRATE names one key, or an empty one and a list behind KEYS. Source: db.c migrateGetKeys()."""
+    words = [word.upper() for word in inner]
+    at = 6
+    while at < len(words):
+        if words[at] == b"KEYS" and at + 1 < len(words):
+            return [] if inner[3] else list(range(at + 1, len(words)))
+        at += {b"AUTH": 2, b"AUTH2": 3}.get(words[at], 1)
+    return [3]
+
+
 def _keys(table: Table, inner: Argv) -> list[tuple[int, tuple[str, ...]]]:
     """(position, flags) of each key of a full command. Raises CommandError with Valkey's texts."""
     row = table.lookup(inner[0])
@@ -252,8 +250,12 @@ def _keys(table: Table, inner: Argv) -> list[tuple[int, tuple[str, ...]]]:
             if optional:
                 return []
             raise
+        if not places and spec.begin == "index" and not optional:
+            raise CommandError(_BAD_ARGS)
         for at in places:
             found[at] = _flags_of(spec, row, inner)
+    if row.name == "migrate":
+        found = dict.fromkeys(_migrated(inner), row.specs[0].flags)
     if row.declaration.key_positions is not None:
         rest = row.specs[-1].flags if row.specs else ("RW", "ACCESS", "UPDATE")
         found = {at: found.get(at, rest) for at in row.positions(inner)}

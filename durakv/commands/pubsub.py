@@ -12,8 +12,9 @@ from typing import Final
 from durakv.commands.context import LocalContext
 from durakv.commands.local_text import bad_subcommand, help_reply
 from durakv.commands.spec import Argv, Commands
+from durakv.keyspace.slots import slot_of
 from durakv.resp.encoder import encode
-from durakv.resp.errors import CommandError
+from durakv.resp.errors import CROSSSLOT, CommandError
 from durakv.resp.types import NO_REPLY, Push, Pushes, Reply
 
 COMMANDS: Final[Commands] = Commands("pubsub")
@@ -22,6 +23,20 @@ COMMANDS: Final[Commands] = Commands("pubsub")
 def _confirm(ctx: LocalContext, names: list[bytes], one: Callable[[bytes], Push]) -> Reply:
     """Change one subscription after the other and confirm each."""
     return _sent(ctx, Pushes([one(name) for name in names]))
+
+
+def _serve(ctx: LocalContext, channels: list[bytes]) -> None:
+    """Judge shard channels by their slot. Raises CommandError CROSSSLOT, MOVED. Source: cluster.c getNodeByQuery()."""
+    node = ctx.node
+    if not node.settings.cluster_enabled or not channels:
+        return
+    slot = slot_of(channels[0])
+    for channel in channels[1:]:
+        if slot_of(channel) != slot:
+            raise CommandError(CROSSSLOT)
+    # On any node of the group, and of a slot that is on its way too: who listens is told when it has gone.
+    if not node.moving.handoff.claims(slot):
+        raise CommandError(node.not_served(slot))
 
 
 def _sent(ctx: LocalContext, reply: Reply) -> Reply:
@@ -84,6 +99,7 @@ def ssubscribe(ctx: LocalContext, argv: Argv) -> Reply:
     s = ctx.session
     if ctx.node.in_transaction:
         raise CommandError("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
+    _serve(ctx, argv[1:])
     return _confirm(ctx, argv[1:], lambda name: ctx.node.pubsub.ssubscribe(s, name))
 
 
@@ -93,6 +109,7 @@ def ssubscribe(ctx: LocalContext, argv: Argv) -> Reply:
 def sunsubscribe(ctx: LocalContext, argv: Argv) -> Reply:
     """Source: pubsub.c sunsubscribeCommand()."""
     s = ctx.session
+    _serve(ctx, argv[1:])
     names = argv[1:] or list(s.shard_channels)
     if not names:
         return _sent(ctx, ctx.node.pubsub.sunsubscribe(s, None))
@@ -113,6 +130,7 @@ def publish(ctx: LocalContext, argv: Argv) -> Reply:
                 flags="pubsub loading stale fast may_replicate", keys="NOT_KEY@i1+r0/1/0")  # fmt: skip
 def spublish(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: how many clients of this node received it. Source: pubsub.c spublishCommand()."""
+    _serve(ctx, argv[1:2])
     ctx.node.stats.pubsub_messages += 1
     return ctx.node.pubsub.spublish(argv[1], argv[2], ctx.session)
 

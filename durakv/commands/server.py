@@ -1,37 +1,35 @@
 """Commands about the node as a whole: time, role, stopping, replication, saving, monitoring.
 
-Rule: the log is always durable, so commands that would save data only say so; commands that would change who follows
-whom are refused with the command that does it here.
+Rule: the log is always durable, so commands that would save data only say so. REPLICAOF is in replication.py.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from durakv.commands import server_config, server_logs, server_memory
+from durakv.commands import server_config, server_debug, server_logs, server_memory
 from durakv.commands.context import LocalContext
 from durakv.commands.local_text import help_reply, integer, text, wire
-from durakv.commands.server_info import render_info
+from durakv.commands.replication import following, role_while_following
+from durakv.commands.server_info import member_offset, render_info
 from durakv.commands.spec import Argv, Commands
 from durakv.commands.version import COMPATIBLE_REDIS, COMPATIBLE_VALKEY, DURAKV
 from durakv.resp.errors import SYNTAX, CommandError
 from durakv.resp.types import NO_REPLY, OK, Reply, Simple, Verbatim
 
 if TYPE_CHECKING:
+    from durakv.commands.replica_services import ReplicaService
     from durakv.commands.services import GroupView, Member
 
 COMMANDS: Final[Commands] = Commands("server")
 # The commands of the group that live in files of their own.
-for _part in (server_config.COMMANDS, server_logs.COMMANDS, server_memory.COMMANDS):
+for _part in (server_config.COMMANDS, server_debug.COMMANDS, server_logs.COMMANDS, server_memory.COMMANDS):
     COMMANDS.declarations.extend(_part.declarations)
 
 ALWAYS_SAVED: Final = b"Nothing to save: every acknowledged write is already in the durable log"
-NO_REPLICAOF: Final = (
-    "ERR REPLICAOF is not supported: a node follows the leader its group elects. Add nodes with CLUSTER ADDNODE, move "
-    "leadership with FAILOVER or CLUSTER TRANSFER"
-)
 NO_REPLICATION_LINK: Final = (
-    "ERR durakv replicates through its Raft log only; copy data out with SCAN and DUMP or durakv-cli export"
+    "ERR replicas are fed from the checkpoint, and this node keeps none: start it with checkpoints yes, or copy data "
+    "out with SCAN and DUMP or durakv-cli export"
 )
 PINNED: Final = (
     "ERR this node alone holds the newest writes and nobody else can lead until it returns: the witness {} stands in "
@@ -61,14 +59,20 @@ def time(ctx: LocalContext, argv: Argv) -> Reply:
                 flags="noscript loading stale fast", acl="admin dangerous")  # fmt: skip
 def role(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply in Valkey's shapes; offsets are log indexes. Source: replication.c roleCommand()."""
+    source = following(ctx.node)
+    if source is not None:
+        return role_while_following(ctx.node, source)
     view = ctx.node.group()
     if view.role == "leader":
+        facts = ctx.node.replicas.facts() if ctx.node.replicas is not None else None
         replicas: list[Reply] = [
-            [m.client_host.encode(), b"%d" % m.client_port, b"%d" % m.match_index]
+            [m.client_host.encode(), b"%d" % m.client_port, b"%d" % member_offset(m, view, facts)]
             for m in view.members
             if m.node_id != view.node_id and not m.witness
         ]
-        return [b"master", view.applied_index, replicas]
+        if facts is not None:
+            replicas += [[r.host.encode(), b"%d" % r.port, b"%d" % r.offset] for r in facts.rows]
+        return [b"master", view.applied_index if facts is None else facts.offset, replicas]
     leader = leader_of(view)
     if leader is None:
         return [b"slave", b"", 0, b"connect", view.applied_index]
@@ -89,28 +93,32 @@ def leader_of(view: GroupView) -> Member | None:
 @COMMANDS.local("LASTSAVE", arity=1, since="1.0.0", summary="When data was last saved.",
                 flags="loading stale fast", acl="admin dangerous", tips="nondeterministic_output")  # fmt: skip
 def lastsave(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: now, in Unix seconds; all acknowledged writes are on disk."""
-    return ctx.node.clock.wall_ms() // 1000
+    """Reply: when SAVE or BGSAVE last wrote a file, in Unix seconds; at first when the node started."""
+    saving = ctx.node.saving
+    return (saving.last_save_ms if saving is not None else ctx.node.clock.wall_ms()) // 1000
 
 
 @COMMANDS.local("SAVE", arity=1, since="1.0.0",
-                summary="Accepted; acknowledged writes are always durable.",
+                summary="Writes an RDB file and answers when it is there.",
                 flags="no_async_loading admin noscript no_multi")  # fmt: skip
 def save(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: +OK, which is true before the call."""
-    return OK
+    """Reply: +OK when the file is complete and synced. Other clients do not wait. Source: rdb.c saveCommand()."""
+    return OK if ctx.node.saving is None else ctx.node.saving.save(ctx.session)
 
 
 @COMMANDS.local("BGSAVE", arity=-1, since="1.0.0",
-                summary="Accepted; acknowledged writes are always durable.",
+                summary="Begins to write an RDB file.",
                 flags="no_async_loading admin noscript")  # fmt: skip
 def bgsave(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: a status that says so. Source: rdb.c bgsaveCommand() for the arguments."""
+    """Reply: a status. Source: rdb.c bgsaveCommand()."""
+    saving = ctx.node.saving
     if len(argv) == 2 and argv[1].upper() == b"CANCEL":
-        raise CommandError("ERR Background saving is currently not in progress or scheduled")
+        if saving is None:
+            raise CommandError("ERR Background saving is currently not in progress or scheduled")
+        return saving.cancel()
     if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
         raise CommandError(SYNTAX)
-    return Simple(ALWAYS_SAVED)
+    return Simple(ALWAYS_SAVED) if saving is None else saving.begin(schedule=len(argv) == 2)
 
 
 @COMMANDS.local("BGREWRITEAOF", arity=1, since="1.0.0",
@@ -124,12 +132,13 @@ def bgrewriteaof(ctx: LocalContext, argv: Argv) -> Reply:
 @COMMANDS.local("SHUTDOWN", arity=-1, since="1.0.0", summary="Stops the node; a leader hands over first.",
                 flags="admin noscript loading stale no_multi allow_busy")  # fmt: skip
 def shutdown(ctx: LocalContext, argv: Argv) -> Reply:
-    """NOW and FORCE skip the hand-over. SAVE and NOSAVE change nothing. Source: db.c shutdownCommand().
+    """NOW and FORCE skip the hand-over; SAFE stops only where a majority is left. SAVE and NOSAVE change nothing.
 
+    Source: db.c shutdownCommand().
     Refused on a pinned leader, whose stop is an outage; FORCE stops it all the same.
     """
     words = [word.upper() for word in argv[1:]]
-    if any(word not in (b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT") for word in words):
+    if any(word not in (b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"SAFE", b"ABORT") for word in words):
         raise CommandError(SYNTAX)
     if (b"ABORT" in words and len(words) > 1) or (b"SAVE" in words and b"NOSAVE" in words):
         raise CommandError(SYNTAX)
@@ -138,9 +147,22 @@ def shutdown(ctx: LocalContext, argv: Argv) -> Reply:
     view = ctx.node.group()
     if view.witness is not None and view.pinned() and b"FORCE" not in words:
         raise CommandError(PINNED.format(view.witness.node_id, _stood_in_for(view)))
+    if b"SAFE" in words and b"FORCE" not in words:
+        _check_safe(view)
     now = b"NOW" in words or b"FORCE" in words
     ctx.node.shutdown(transfer=not now, now=now)
     return NO_REPLY
+
+
+def _check_safe(view: GroupView) -> None:
+    """Raise CommandError when the others could not go on alone."""
+    voters = [m for m in view.members if not m.learner]
+    others = sum(m.connected for m in voters if m.node_id != view.node_id)
+    if len(voters) > 1 and others <= len(voters) // 2:
+        raise CommandError(
+            f"ERR SHUTDOWN SAFE: only {others} of {len(voters)} voters would be left connected, which is no majority. "
+            "Start the others first, or leave SAFE out"
+        )
 
 
 def _stood_in_for(view: GroupView) -> str:
@@ -201,41 +223,33 @@ def failover(ctx: LocalContext, argv: Argv) -> Reply:
     return OK
 
 
-@COMMANDS.local("REPLICAOF", arity=3, since="5.0.0", summary="Refused: groups elect their leader.",
-                flags="no_async_loading admin noscript stale")  # fmt: skip
-def replicaof(ctx: LocalContext, argv: Argv) -> Reply:
-    """NO ONE is accepted by a leader, which is what it asks for."""
-    if argv[1].upper() == b"NO" and argv[2].upper() == b"ONE" and ctx.node.group().role == "leader":
-        return OK
-    raise CommandError(NO_REPLICAOF)
-
-
-@COMMANDS.local("SLAVEOF", arity=3, since="1.0.0", summary="Refused: groups elect their leader.",
-                flags="no_async_loading admin noscript stale")  # fmt: skip
-def slaveof(ctx: LocalContext, argv: Argv) -> Reply:
-    """The old name of REPLICAOF."""
-    return replicaof(ctx, argv)
-
-
-@COMMANDS.local("REPLCONF", arity=-1, since="3.0.0", summary="Refused: no Valkey replication links.",
+@COMMANDS.local("REPLCONF", arity=-1, since="3.0.0", summary="What a replica says of itself and of its progress.",
                 flags="admin noscript loading stale allow_busy")  # fmt: skip
 def replconf(ctx: LocalContext, argv: Argv) -> Reply:
-    """Always refused."""
-    raise CommandError(NO_REPLICATION_LINK)
+    """Source: replication.c replconfCommand()."""
+    return _replicas(ctx).configure(ctx.session, argv)
 
 
-@COMMANDS.local("SYNC", arity=1, since="1.0.0", summary="Refused: no Valkey replication links.",
+@COMMANDS.local("SYNC", arity=1, since="1.0.0", summary="Makes the client a replica: a file, then a stream.",
                 flags="no_async_loading admin no_multi noscript")  # fmt: skip
 def sync(ctx: LocalContext, argv: Argv) -> Reply:
-    """Always refused."""
-    raise CommandError(NO_REPLICATION_LINK)
+    """Source: replication.c syncCommand()."""
+    return _replicas(ctx).sync(ctx.session, argv)
 
 
-@COMMANDS.local("PSYNC", arity=-3, since="2.8.0", summary="Refused: no Valkey replication links.",
+@COMMANDS.local("PSYNC", arity=-3, since="2.8.0", summary="As SYNC; a replica that was here goes on where it was.",
                 flags="no_async_loading admin no_multi noscript")  # fmt: skip
 def psync(ctx: LocalContext, argv: Argv) -> Reply:
-    """Always refused."""
-    raise CommandError(NO_REPLICATION_LINK)
+    """Source: replication.c syncCommand()."""
+    if len(argv) > 3:
+        raise CommandError("ERR PSYNC FAILOVER is for replicas of the same kind; use FAILOVER or CLUSTER FAILOVER here")
+    return _replicas(ctx).sync(ctx.session, argv)
+
+
+def _replicas(ctx: LocalContext) -> ReplicaService:
+    if ctx.node.replicas is None:
+        raise CommandError(NO_REPLICATION_LINK)
+    return ctx.node.replicas
 
 
 # -- watching --------------------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def config_resetstat(ctx: LocalContext, argv: Argv) -> Reply:
     ctx.node.stats.reset()
     for row in ctx.node.table.all:
         row.calls = row.failed = 0
+    ctx.node.usage.counters.forget_all()
     return OK
 
 

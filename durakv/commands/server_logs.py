@@ -5,19 +5,23 @@ Rule: reads the instruments; recording is the engine's business.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from durakv.commands.context import LocalContext
+from durakv.commands.docs import subcommands
 from durakv.commands.local_text import bad_subcommand, help_reply, integer, text
 from durakv.commands.spec import Argv, Commands
+from durakv.observe.latency import graph
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK, Map, Reply, Verbatim
+
+if TYPE_CHECKING:
+    from durakv.observe.slowlog import SlowLog
 
 COMMANDS: Final[Commands] = Commands("server")
 
 _COUNT_DEFAULT: Final = 10
 _BAD_COUNT: Final = "ERR count should be greater than or equal to -1"
-_LOG_TYPES: Final = (b"slow", b"large-request", b"large-reply")
 
 
 @COMMANDS.local("SLOWLOG|GET", arity=-2, since="2.2.12",
@@ -27,15 +31,20 @@ def slowlog_get(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: [id, Unix seconds, microseconds, arguments, address, client name] each. Source: commandlog.c."""
     if len(argv) > 3:
         raise bad_subcommand(argv)
-    return _slowest(ctx, integer(argv[2], _BAD_COUNT) if len(argv) == 3 else _COUNT_DEFAULT)
+    return _newest(ctx.node.instruments.slowlog, _count(argv[2]) if len(argv) == 3 else _COUNT_DEFAULT)
 
 
-def _slowest(ctx: LocalContext, count: int) -> Reply:
+def _count(argument: bytes) -> int:
+    count = integer(argument, _BAD_COUNT)
     if count < -1:
         raise CommandError(_BAD_COUNT)
+    return count
+
+
+def _newest(log: SlowLog, count: int) -> Reply:
     return [
         [entry.entry_id, entry.at_s, entry.took_us, list(entry.argv), entry.address.encode(), entry.name]
-        for entry in ctx.node.instruments.slowlog.newest(count)
+        for entry in log.newest(count)
     ]
 
 
@@ -67,22 +76,24 @@ def slowlog_help(ctx: LocalContext, argv: Argv) -> Reply:
     ])  # fmt: skip
 
 
-def _log_type(argument: bytes) -> bytes:
-    kind = argument.lower()
-    if kind not in _LOG_TYPES:
+def _log(ctx: LocalContext, argument: bytes) -> SlowLog:
+    """The log of a type. Raises CommandError."""
+    instruments = ctx.node.instruments
+    logs = {b"slow": instruments.slowlog, b"large-request": instruments.large_requests,
+            b"large-reply": instruments.large_replies}  # fmt: skip
+    log = logs.get(argument.lower())
+    if log is None:
         raise CommandError("ERR type should be one of the following: slow, large-request, large-reply")
-    return kind
+    return log
 
 
 @COMMANDS.local("COMMANDLOG|GET", arity=4, since="8.1.0",
-                summary="Entries of one command log; only the slow log is kept.",
+                summary="Entries of one command log: of slow requests, large ones, or large replies.",
                 flags="admin loading stale", tips="request_policy:all_nodes nondeterministic_output")  # fmt: skip
 def commandlog_get(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: as SLOWLOG GET; empty for the other types."""
-    count = integer(argv[2], _BAD_COUNT)
-    if count < -1:
-        raise CommandError(_BAD_COUNT)
-    return _slowest(ctx, count) if _log_type(argv[3]) == b"slow" else []
+    """Reply: as SLOWLOG GET; the third fact is bytes for large ones. Source: commandlog.c."""
+    count = _count(argv[2])
+    return _newest(_log(ctx, argv[3]), count)
 
 
 @COMMANDS.local("COMMANDLOG|LEN", arity=3, since="8.1.0", summary="How many entries a command log holds.",
@@ -90,7 +101,7 @@ def commandlog_get(ctx: LocalContext, argv: Argv) -> Reply:
                 tips="request_policy:all_nodes response_policy:agg_sum nondeterministic_output")  # fmt: skip
 def commandlog_len(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: integer."""
-    return len(ctx.node.instruments.slowlog.entries) if _log_type(argv[2]) == b"slow" else 0
+    return len(_log(ctx, argv[2]).entries)
 
 
 @COMMANDS.local("COMMANDLOG|RESET", arity=3, since="8.1.0", summary="Empties a command log.",
@@ -98,8 +109,7 @@ def commandlog_len(ctx: LocalContext, argv: Argv) -> Reply:
                 tips="request_policy:all_nodes response_policy:all_succeeded")  # fmt: skip
 def commandlog_reset(ctx: LocalContext, argv: Argv) -> Reply:
     """Reply: +OK."""
-    if _log_type(argv[2]) == b"slow":
-        ctx.node.instruments.slowlog.clear()
+    _log(ctx, argv[2]).clear()
     return OK
 
 
@@ -148,16 +158,11 @@ def latency_reset(ctx: LocalContext, argv: Argv) -> Reply:
                 flags="admin noscript loading stale",
                 tips="nondeterministic_output request_policy:all_nodes response_policy:special")  # fmt: skip
 def latency_graph(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: verbatim text, one bar per sample."""
+    """Reply: verbatim text. Source: latency.c latencyCommandGenSparkeline()."""
     spikes = ctx.node.instruments.latency.events.get(text(argv[2]))
     if spikes is None:
         raise CommandError(f"ERR No samples available for event '{text(argv[2])}'")
-    now_s = ctx.node.clock.wall_ms() // 1000
-    worst_ms = max(1, spikes.worst_ms)
-    lines = [f"{text(argv[2])} - worst {spikes.worst_ms} ms of {spikes.count} spikes"]
-    for at_s, took_ms in spikes.samples:
-        lines.append(f"{now_s - at_s:>8} s ago {took_ms:>6} ms {'#' * max(1, took_ms * 50 // worst_ms)}")
-    return Verbatim(("\n".join(lines) + "\n").encode())
+    return Verbatim(graph(text(argv[2]), spikes, ctx.node.clock.wall_ms() // 1000).encode())
 
 
 @COMMANDS.local("LATENCY|DOCTOR", arity=2, since="2.8.13", summary="What the spikes suggest.",
@@ -179,19 +184,30 @@ def latency_doctor(ctx: LocalContext, argv: Argv) -> Reply:
     return Verbatim(("\n".join(lines or ["No spikes since the last LATENCY RESET."]) + "\n").encode())
 
 
-@COMMANDS.local("LATENCY|HISTOGRAM", arity=-2, since="7.0.0", summary="Calls and mean time of commands.",
+@COMMANDS.local("LATENCY|HISTOGRAM", arity=-2, since="7.0.0", summary="How the times of commands are spread.",
                 flags="admin noscript loading stale",
                 tips="nondeterministic_output request_policy:all_nodes response_policy:special")  # fmt: skip
 def latency_histogram(ctx: LocalContext, argv: Argv) -> Reply:
-    """Reply: map of command to {calls, histogram_usec}; the histogram holds the mean only."""
-    wanted = [text(name).lower() for name in argv[2:]]
-    stats = ctx.node.stats
+    """Reply: map of command to {calls, histogram_usec}, cumulative. Source: latency.c latencyCommand().
+
+    Commands that are not timed one by one have all their calls at their mean. A container stands for its subcommands.
+    """
+    table, stats = ctx.node.table, ctx.node.stats
+    rows = table.all
+    if len(argv) > 2:
+        rows = []
+        for name in argv[2:]:
+            row = table.by_name.get(text(name).lower())
+            if row is not None:
+                rows += [row] if row.subs is None else subcommands(row)
     flat: list[Reply] = []
-    for row in ctx.node.table.all:
-        if row.calls and (not wanted or row.name in wanted):
-            mean_us = max(1, int(stats.mean_us(row.name)))
-            histogram = Map([1 << (mean_us - 1).bit_length(), row.calls])
-            flat += [row.name.encode(), Map([b"calls", row.calls, b"histogram_usec", histogram])]
+    for row in rows:
+        if row.calls:
+            spread: list[Reply] = []
+            for bound_ns, calls in stats.buckets(row.name, row.calls):
+                spread += [bound_ns // 1000, calls]
+            calls_of: Reply = stats.timed[row.name].calls if row.name in stats.timed else row.calls
+            flat += [row.name.encode(), Map([b"calls", calls_of, b"histogram_usec", Map(spread)])]
     return Map(flat)
 
 
@@ -202,7 +218,7 @@ def latency_help(ctx: LocalContext, argv: Argv) -> Reply:
     return help_reply(argv, [
         ("DOCTOR", "What the spikes suggest."),
         ("GRAPH <event>", "Spikes of an event as text."),
-        ("HISTOGRAM [<command> ...]", "Calls and mean time of commands."),
+        ("HISTOGRAM [<command> ...]", "Calls of commands and how their times are spread."),
         ("HISTORY <event>", "Spikes of an event."),
         ("LATEST", "Latest spike of each event."),
         ("RESET [<event> ...]", "Forget spikes."),

@@ -31,6 +31,13 @@ class Sink(Protocol):
     def resume_reading(self) -> None: ...
 
 
+class Link(Protocol):
+    """What CLIENT LIST and INFO show of a client's connection; asked only then."""
+
+    def waiting_bytes(self) -> tuple[int, int]:
+        """(received and not yet run, handed to the connection and not yet taken by the kernel)."""
+
+
 class Tracked:
     """How CLIENT TRACKING is on: its options, and the messages that wait for replies to go first.
 
@@ -73,9 +80,12 @@ class Session:
         self.lib_ver = b""
         self.address = ""
         self.local_address = ""
+        # Letters of what CLIENT CAPA claimed.
+        self.capa = ""
         self.created_ms = 0
         self.last_ms = 0
-        self.last_command = ""
+        # The request that runs, waits or ran last, for CLIENT LIST; a reference is all it costs.
+        self.last_row: Row | None = None
         self.commands = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -103,20 +113,31 @@ class Session:
         self.no_evict = False
         self.no_touch = False
         self.monitor = False
+        # A Redis or Valkey server that follows this node; only durakv/replicas sets it.
+        self.replica = False
         # None while CLIENT TRACKING is off; only engine/tracking.py sets it.
         self.tracking: Tracked | None = None
         # Log index of this session's last write, for WAIT, WAITAOF and durability tokens.
         self.last_write_index = 0
+        # Another node's client: its epoch there (0: this node's own), and how many of its requests were answered.
+        self.epoch = 0
+        self.answered = 0
         # Replies computed from an expired key wait in `gated` until log time has passed the deadline.
         self.gates = 0
         self.gated: list[bytes] = []
         # The transport: connection, peer link or None (closed, or tests reading `out`).
         self.sink: Sink | None = None
+        # None for another node's client.
+        self.link: Link | None = None
 
     def write(self, wire: bytes) -> None:
         """Queue encoded bytes."""
         self.out.append(wire)
         self.out_bytes += len(wire)
+
+    def next_number(self) -> int:
+        """Which request of its epoch the one is that is accepted next; each gets exactly one reply."""
+        return self.answered + len(self.out) + len(self.gated) - self.gates + self.pending + 1
 
     def in_pubsub(self) -> bool:
         """Whether RESP2's restricted subscriber mode applies."""

@@ -154,7 +154,8 @@ def _by_score(db: Db, elements: list[bytes], options: SortOptions) -> list[bytes
     for element in elements:
         text = element if by is None else referenced(db, by, element)
         score = 0.0
-        # As strtod() does, an empty text reads as 0 and leading blanks are skipped.
+        # As strtod() does, a text ends at a NUL, an empty one reads as 0 and leading blanks are skipped.
+        text = text.partition(b"\0")[0] if text else text
         if text:
             number = to_double(text.lstrip(_BLANKS))
             if number is None:

@@ -41,6 +41,7 @@ _KEY_ACCESS: Final = "RO|ACCESS@i1+r0/1/0"
 _KEY_POP: Final = "RW|ACCESS|DELETE@i1+r0/1/0"
 _BY_CHANCE: Final = "nondeterministic_output"
 
+_LETTER_A: Final = 0x41
 _NX: Final = 1
 _XX: Final = 2
 _CH: Final = 4
@@ -58,7 +59,11 @@ def _add(ctx: WriteContext, argv: Argv, flags: int) -> Reply:
     n = len(argv)
     first = 2
     while first < n:
-        option = _OPTIONS.get(argv[first].upper(), 0)
+        text = argv[first]
+        # What begins so is a number, as it mostly is.
+        if text and text[0] < _LETTER_A:
+            break
+        option = _OPTIONS.get(text.upper(), 0)
         if option == 0:
             break
         flags |= option
@@ -373,5 +378,7 @@ def zscan(ctx: ReadContext, argv: Argv) -> Reply:
         if options.wants(member):
             flat.append(member)
             if not options.bare:
-                flat.append(format_double(value.scores[member]))
+                score = value.scores[member]
+                # A listpack holds the text, a skiplist the number. Source: db.c scanCallback(), util.c ld2string().
+                flat.append(format_double(score) if value.packed else b"%.17g" % score)
     return [b"%d" % following, flat]

@@ -6,7 +6,7 @@ Rule: every range is first turned into ranks [start, stop); what is done with th
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from durakv.commands.args import parse_int64
 from durakv.commands.collection import after_removal, store_result, window
@@ -32,6 +32,8 @@ _KEY_DELETE: Final = "RW|DELETE@i1+r0/1/0"
 _COST: Final = "O(log(N)+M), N the size of the sorted set and M members returned"
 _REMOVE_COST: Final = "O(M*log(N)), N the size of the sorted set and M members removed"
 
+# ZRANGE key start stop.
+_PLAIN_ARGC: Final = 4
 _AUTO: Final = 0
 _BY_RANK: Final = 1
 _BY_SCORE: Final = 2
@@ -176,6 +178,24 @@ class RangeRequest:
         value = db.typed(self.key, ZSet)
         if value is None:
             return []
+        start, stop = self._ranks(value)
+        found = value.slice(start, stop)
+        if self.reverse:
+            found.reverse()
+        return found
+
+    def members_found(self, db: Db) -> list[Reply]:
+        """pairs() without the scores."""
+        value = db.typed(self.key, ZSet)
+        if value is None:
+            return []
+        start, stop = self._ranks(value)
+        found: list[Any] = value.members(start, stop)
+        if self.reverse:
+            found.reverse()
+        return found
+
+    def _ranks(self, value: ZSet) -> tuple[int, int]:
         size = len(value)
         if self.scores is not None:
             start, stop = by_score(value, *self.scores)
@@ -185,35 +205,46 @@ class RangeRequest:
             start, stop = window(self.start, self.stop, size)
             if self.reverse:
                 start, stop = size - stop, size - start
-        start, stop = self._limited(start, stop)
-        if start >= stop:
-            return []
-        found = value.slice(start, stop)
-        if self.reverse:
-            found.reverse()
-        return found
+        return self._limited(start, stop, value.packed)
 
-    def _limited(self, start: int, stop: int) -> tuple[int, int]:
+    def _limited(self, start: int, stop: int, packed: bool) -> tuple[int, int]:
+        """The part LIMIT leaves. Source: t_zset.c genericZrangebyscoreCommand(), zslNthInRange()."""
         if self.by == _BY_RANK:
             return start, stop
-        if self.offset < 0:
-            return 0, 0
+        offset = self.offset
+        if offset < 0:
+            # Upstream's skiplist counts it from the other end of the range, a listpack has nothing there.
+            offset += stop - start
+            if packed or offset < 0:
+                return 0, 0
         if self.reverse:
-            stop -= self.offset
+            stop -= offset
             return (start if self.limit < 0 else max(start, stop - self.limit)), stop
-        start += self.offset
+        start += offset
         return start, (stop if self.limit < 0 else min(stop, start + self.limit))
 
     def reply(self, db: Db) -> Reply:
         """What the reading commands answer."""
-        pairs = self.pairs(db)
-        return Pairs(flat_pairs(pairs)) if self.with_scores else [pair[1] for pair in pairs]
+        return Pairs(flat_pairs(self.pairs(db))) if self.with_scores else self.members_found(db)
+
+
+def _ranked(db: Db, argv: Argv) -> Reply:
+    """ZRANGE by rank without options, the common case."""
+    start, stop = parse_int64(argv[2]), parse_int64(argv[3])
+    value = db.typed(argv[1], ZSet)
+    if value is None:
+        return []
+    start, stop = window(start, stop, len(value.scores))
+    found: Any = value.members(start, stop)
+    return found
 
 
 @COMMANDS.read("ZRANGE", arity=-4, since="1.2.0", keys=_KEY_ACCESS, complexity=_COST,
                summary="Returns a range of members by rank, score or member.")  # fmt: skip
 def zrange(ctx: ReadContext, argv: Argv) -> Reply:
     """Reply: array, with WITHSCORES pairs. Source: t_zset.c zrangeCommand()."""
+    if len(argv) == _PLAIN_ARGC:
+        return _ranked(ctx.db, argv)
     return RangeRequest(argv, 1, _AUTO, reverse=False, fixed=False, store=False).reply(ctx.db)
 
 
@@ -293,12 +324,12 @@ def zlexcount(ctx: ReadContext, argv: Argv) -> Reply:
 
 
 def _remove(ctx: WriteContext, key: bytes, value: ZSet, start: int, stop: int, event: bytes) -> int:
-    pairs = value.slice(start, stop) if start < stop else []
-    for pair in pairs:
-        value.remove(pair[1])
-    if pairs:
+    members = value.members(start, stop)
+    for member in members:
+        value.remove(member)
+    if members:
         after_removal(ctx, key, len(value), NOTIFY_ZSET, event)
-    return len(pairs)
+    return len(members)
 
 
 @COMMANDS.write("ZREMRANGEBYRANK", arity=4, since="2.0.0", keys=_KEY_DELETE, complexity=_REMOVE_COST,

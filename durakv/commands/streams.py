@@ -14,6 +14,7 @@ from durakv.commands.spec import Argv, Commands
 from durakv.commands.streams_args import (
     AUTO,
     AUTO_SEQ,
+    NEXT_ID,
     WHOLE,
     AddOptions,
     entries_reply,
@@ -46,9 +47,8 @@ _KEY_ACCESS: Final = "RO|ACCESS@i1+r0/1/0"
 _BY_CHANCE: Final = "nondeterministic_output"
 
 
-def _new_id(stream: Stream, options: AddOptions, now_ms: int) -> int:
-    """The id of the entry to add. Raises CommandError. Source: t_stream.c streamAppendItem(), streamNextID()."""
-    last_id = stream.last_id
+def _new_id(last_id: int, options: AddOptions, now_ms: int) -> int:
+    """The id of the next entry. Raises CommandError. Source: t_stream.c streamAppendItem(), streamNextID()."""
     if last_id == ID_MAX:
         raise CommandError(ID_EXHAUSTED)
     entry_id = options.entry_id
@@ -68,7 +68,7 @@ def _new_id(stream: Stream, options: AddOptions, now_ms: int) -> int:
                 complexity="O(1) to add, O(N) to trim, N the number of entries that go")  # fmt: skip
 def xadd(ctx: WriteContext, argv: Argv) -> Reply:
     """Reply: the id, null without the stream under NOMKSTREAM. Source: t_stream.c xaddCommand()."""
-    options = parse_add_options(argv, adding=True)
+    options = NEXT_ID if argv[2] == b"*" else parse_add_options(argv, adding=True)
     at = options.fields_at
     if len(argv) - at < 2 or (len(argv) - at) % 2:
         raise wrong_arity("xadd")
@@ -79,9 +79,12 @@ def xadd(ctx: WriteContext, argv: Argv) -> Reply:
     if stream is None and not options.create:
         return None
     # An empty stream is false but has a last id.
-    entry_id = _new_id(Stream() if stream is None else stream, options, ctx.now_ms)
+    entry_id = _new_id(0 if stream is None else stream.last_id, options, ctx.now_ms)
     flat = argv[at:]
-    if sum(map(len, flat)) > ENTRY_BYTES_MAX:
+    size = 0
+    for text in flat:
+        size += len(text)
+    if size > ENTRY_BYTES_MAX:
         raise CommandError(TOO_LARGE)
     if stream is None:
         stream = Stream()
@@ -92,7 +95,7 @@ def xadd(ctx: WriteContext, argv: Argv) -> Reply:
     stream.append(entry_id, flat)
     if ctx.notify_mask:
         ctx.notify(NOTIFY_STREAM, b"xadd", key)
-    if trim(stream, options) and ctx.notify_mask:
+    if options.trims and trim(stream, options) and ctx.notify_mask:
         ctx.notify(NOTIFY_STREAM, b"xtrim", key)
     return format_id(entry_id)
 

@@ -126,7 +126,9 @@ class AddOptions:
     ``length_max`` or ``id_min`` is None unless it is how to trim; ``limit`` 0 removes any number of entries.
     """
 
-    __slots__ = ("approximate", "create", "entry_id", "fields_at", "id_form", "id_min", "length_max", "limit")
+    __slots__ = (
+        "approximate", "create", "entry_id", "fields_at", "id_form", "id_min", "length_max", "limit", "trims",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.entry_id = 0
@@ -137,11 +139,13 @@ class AddOptions:
         self.id_min: int | None = None
         self.approximate = False
         self.limit = 0
+        # Whether there is anything to trim by.
+        self.trims = False
 
-    @property
-    def trims(self) -> bool:
-        """Whether there is anything to trim by."""
-        return self.length_max is not None or self.id_min is not None
+
+# XADD key * ..., the common case.
+NEXT_ID: Final = AddOptions()
+NEXT_ID.fields_at = 3
 
 
 def parse_add_options(argv: Argv, *, adding: bool) -> AddOptions:
@@ -192,6 +196,7 @@ def _parse_trim(options: AddOptions, argv: Argv, at: int) -> int:
     """MAXLEN or MINID at ``argv[at]``; where its last argument is."""
     if options.trims:
         raise CommandError(TRIM_TWICE)
+    options.trims = True
     by_length = argv[at].upper() == b"MAXLEN"
     options.approximate = False
     at += 1

@@ -92,7 +92,7 @@ def string_or_none(value: object) -> bytes | None:
     raise CommandError(WRONGTYPE)
 
 
-def store(ctx: WriteContext, key: bytes, value: bytes, *, keep: bool = False) -> None:
+def store(ctx: WriteContext, key: bytes, value: bytes | bytearray, *, keep: bool = False) -> None:
     """Put a whole string and tell of it; ``keep`` keeps the deadline."""
     db = ctx.db
     if db.get(key) is None:

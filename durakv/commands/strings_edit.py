@@ -100,7 +100,11 @@ def _add(ctx: WriteContext, key: bytes, delta: int) -> int:
         total = value + delta
         if total > INT64_MAX or total < INT64_MIN:
             raise CommandError(INCR_OVERFLOW)
-    _put_changed(ctx, key, b"%d" % total, b"incrby", old is None)
+    ctx.db.put_keep_last(key, b"%d" % total)
+    if ctx.notify_mask:
+        if old is None:
+            ctx.notify(NOTIFY_NEW, b"new", key)
+        ctx.notify(NOTIFY_STRING, b"incrby", key)
     return total
 
 
@@ -197,7 +201,7 @@ def _write_at(ctx: WriteContext, key: bytes, old: object, at: int, value: bytes,
         raise CommandError(STRING_TOO_LONG)
     if type(old) is bytearray:
         patch(old, at, value)
-        ctx.db.touched(key)
+        ctx.db.patched(key, min(at, size), at + len(value))
         ctx.notify(NOTIFY_STRING, event, key)
         return len(old)
     assert type(old) is bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from durakv.commands.context import ReadContext, WriteContext
 from durakv.commands.spec import (
     ARGC_ANY,
     CATEGORIES,
@@ -23,14 +24,16 @@ from durakv.commands.spec import (
 )
 from durakv.resp.errors import CommandError, wrong_arity
 
-# Run at once inside MULTI instead of being queued (valkey server.c processCommand()).
 # A fast command with fewer arguments more than it needs is not timed.
 _ARGS_QUICK: Final = 32
+# Run at once inside MULTI instead of being queued (valkey server.c processCommand()).
 _IMMEDIATE: Final = ("exec", "discard", "quit", "reset")
 # Logged and run with the leader's terms as one more argument, see engine/scripts.py.
 _RUN_SCRIPTS: Final = ("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro")
 # The leader resolves what is its own before it logs them.
-_PREPARED: Final = ("acl|setuser", "acl|load")
+_PREPARED: Final = ("acl|setuser", "acl|load", "replicaof", "slaveof")
+# Reach another database than the selected one, which is judged before they are logged, too.
+_CROSS: Final = ("copy", "move", "swapdb")
 # Allowed to a RESP2 connection with subscriptions.
 _IN_PUBSUB: Final = (
     "ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe",
@@ -52,14 +55,15 @@ class Row:
     COMMAND's legacy key range. ``key_at`` is 0 without keys, n when the only key is always argv[n], -1 otherwise.
     ``subs`` maps upper-case names to subcommands of a container. ``id`` numbers rows densely, in table order, and
     differs between builds. ``calls`` and ``failed`` count, for INFO.
-    ``fn`` is ``plain`` or ``timed``, see Table.time_all().
+    ``timed_from`` is the number of arguments from which requests are timed, see Table.time_all().
     """
 
     __slots__ = (
-        "argc_max", "argc_min", "calls", "categories", "declaration", "denyoom", "failed", "first", "first_word",
+        "argc_max", "argc_min", "calls", "categories", "crosses",
+        "declaration", "denyoom", "failed", "first", "first_word",
         "flags", "fn", "forwarded", "heads", "id", "immediate", "is_blocking", "key_at", "kind", "last",
-        "movable_keys", "name", "needs_session", "no_auth", "no_multi", "plain", "prepares", "pubsub_ok",
-        "runs_script", "specs", "step", "subs", "tells_time", "timed",
+        "movable_keys", "name", "needs_session", "no_auth", "no_multi", "prepares", "pubsub_ok",
+        "runs_script", "specs", "step", "subs", "tells_time", "timed_from",
     )  # fmt: skip
 
     def __init__(self, row_id: int, declaration: Declaration) -> None:
@@ -70,7 +74,7 @@ class Row:
         # How the log and other nodes call it, whatever clients may.
         self.first_word: bytes = d.name.partition("|")[0].upper().encode()
         self.kind: int = d.kind
-        self.plain: Callable[[Any, Argv], object] = d.fn
+        self.fn: Callable[[Any, Argv], object] = d.fn
         self.argc_min: int = abs(d.arity)
         self.argc_max: int = d.arity if d.arity > 0 else ARGC_ANY
         flags = 0
@@ -101,39 +105,36 @@ class Row:
         # Logged with the identity of the session: it may be parked, or its keys watched.
         self.runs_script: bool = name in _RUN_SCRIPTS
         # Logged in another form than it was sent in, see Engine.prepared().
-        self.prepares: bool = name in _PREPARED
+        self.crosses: bool = name in _CROSS
+        self.prepares: bool = self.crosses or name in _PREPARED
         self.needs_session: bool = (d.kind != LOCAL and self.is_blocking) or name == "watch"
         # A read whose reply depends on the time even where nothing expires.
         self.tells_time: bool = name in _TELL_TIME
-        self.timed: Callable[[Any, Argv], object] = self._timed(0)
-        self.fn: Callable[[Any, Argv], object] = self.usual()
+        self.timed_from: int = self.usually_timed_from()
 
-    def usual(self) -> Callable[[Any, Argv], object]:
-        """``plain`` for what takes about the same time whatever the data, else a timed form."""
+    def usually_timed_from(self) -> int:
+        """Never for what takes about the same time whatever the data."""
         complexity = self.declaration.complexity
         if self.kind == LOCAL or complexity == "O(1)":
-            return self.plain
+            return ARGC_ANY + 1
         if not self.flags & FLAGS["fast"]:
-            return self.timed
+            return 0
         # Usually as quick as the others: slow only when asked for a number, or with many arguments.
         counted = complexity.startswith("O(N)") and self.argc_max > self.argc_min
-        return self._timed(self.argc_min + (1 if counted else _ARGS_QUICK))
+        return self.argc_min + (1 if counted else _ARGS_QUICK)
 
-    def _timed(self, argc_min: int) -> Callable[[Any, Argv], object]:
-        """``plain``, its time told to the context's stopwatch for requests of at least ``argc_min`` arguments."""
-        plain = self.plain
-
-        def run(ctx: Any, argv: Argv) -> object:
-            watch = ctx.stopwatch
-            if watch is None or len(argv) < argc_min:
-                return plain(ctx, argv)
-            began_ns = watch.now_ns()
-            try:
-                return plain(ctx, argv)
-            finally:
-                watch.ran(self, argv, watch.now_ns() - began_ns)
-
-        return run
+    def run(self, ctx: ReadContext | WriteContext, argv: Argv) -> object:
+        """``fn``, its time told to the context's stopwatch for requests of at least ``timed_from`` arguments."""
+        if len(argv) < self.timed_from:
+            return self.fn(ctx, argv)
+        watch = ctx.stopwatch
+        if watch is None:
+            return self.fn(ctx, argv)
+        began_ns = watch.now_ns()
+        try:
+            return self.fn(ctx, argv)
+        finally:
+            watch.ran(self, argv, watch.now_ns() - began_ns)
 
     def positions(self, argv: Argv) -> list[int]:
         """Indexes of the keys in ``argv``, in the order of the key specs. Raises CommandError when unreadable."""
@@ -253,7 +254,7 @@ class Table:
         """Time every request that reads or writes, or (as at first) only those that could take long."""
         for row in self.all:
             if row.kind != LOCAL:
-                row.fn = row.timed if on else row.usual()
+                row.timed_from = 0 if on else row.usually_timed_from()
 
     def find(self, argv: Argv) -> Row:
         """The command or subcommand ``argv`` asks for, arity checked. Raises CommandError with Valkey's texts."""
@@ -421,6 +422,7 @@ def build_table() -> Table:
         lists,
         lists_blocking,
         pubsub,
+        replication,
         scripting,
         server,
         sets,
@@ -453,7 +455,7 @@ def build_table() -> Table:
         geo.COMMANDS, geo_search.COMMANDS,
         streams.COMMANDS, streams_read.COMMANDS, streams_groups.COMMANDS, streams_claim.COMMANDS, streams_info.COMMANDS,
         connection.COMMANDS, connection_tracking.COMMANDS, server.COMMANDS, pubsub.COMMANDS, cluster.COMMANDS,
-        cluster_scan.COMMANDS,
+        cluster_scan.COMMANDS, replication.COMMANDS,
         introspect.COMMANDS, transactions.COMMANDS, acl.COMMANDS, scripting.COMMANDS, functions.COMMANDS,
     )  # fmt: skip
     declarations: list[Declaration] = []

@@ -1,71 +1,39 @@
 """Every directive once: name, kind and bounds, default, whether CONFIG SET may change it, and what it does.
 
-Rule: nothing else in durakv names a default or a bound. Valkey's names where the thing exists there; those marked
-"accepted" are read, kept and shown so that existing files and tools work, and change nothing here.
+Rule: with foreign.py the only place that names a default or a bound. Valkey's names where the thing exists there; those
+marked "accepted" are read, kept and shown so that existing files and tools work, and change nothing here.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from durakv.config.declare import INT_MAX, LONG_MAX
+from durakv.config.declare import fixed as _fixed
+from durakv.config.declare import live as _live
+from durakv.config.declare import num as _num
+from durakv.config.declare import size as _size
+from durakv.config.foreign import FOREIGN
 from durakv.config.values import (
     Choice,
+    Choices,
     EventFlags,
+    HostName,
     Integer,
-    Kind,
     Only,
     OutputLimits,
     Percentiles,
     SavePoints,
+    ShareOrSize,
     Text,
-    Value,
     Words,
     YesNo,
 )
 
-INT_MAX: Final = (1 << 31) - 1
-LONG_MAX: Final = (1 << 63) - 1
-
-
-class Directive:
-    """One setting. ``secret`` values are never logged."""
-
-    __slots__ = ("alias", "attribute", "default", "help", "kind", "mutable", "name", "secret")
-
-    def __init__(
-        self, name: str, kind: Kind, default: str, help_text: str, *, mutable: bool, alias: str, secret: bool
-    ) -> None:
-        self.name = name
-        self.attribute = name.replace("-", "_")
-        self.kind = kind
-        self.default: Value = kind.parse(default)
-        self.help = help_text
-        self.mutable = mutable
-        self.alias = alias
-        self.secret = secret
-
-
-def _fixed(name: str, kind: Kind, default: str, help_text: str, *, alias: str = "") -> Directive:
-    """Set at start only."""
-    return Directive(name, kind, default, help_text, mutable=False, alias=alias, secret=False)
-
-
-def _live(name: str, kind: Kind, default: str, help_text: str, *, alias: str = "", secret: bool = False) -> Directive:
-    """CONFIG SET may change it."""
-    return Directive(name, kind, default, help_text, mutable=True, alias=alias, secret=secret)
-
-
-def _num(low: int, high: int) -> Integer:
-    return Integer(low, high)
-
-
-def _size(low: int, high: int = LONG_MAX) -> Integer:
-    return Integer(low, high, size=True)
-
-
 _PORT: Final = Integer(0, 65535)
 _BOOL: Final = YesNo()
 _TEXT: Final = Text()
+_SHUTDOWN: Final = Choices("default", "save", "nosave", "now", "force")
 _POLICIES: Final = (
     "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random",
     "volatile-ttl",
@@ -121,8 +89,8 @@ GENERAL: Final = (
     _fixed("syslog-enabled", Only(_BOOL, False, "log to standard output and let the service manager forward it"), "no",
            "Refused."),
     _live("shutdown-timeout", _num(0, INT_MAX), "10", "Seconds SHUTDOWN waits for a successor."),
-    _live("shutdown-on-sigint", Words(4), "default", "Accepted."),
-    _live("shutdown-on-sigterm", Words(4), "default", "Accepted."),
+    _live("shutdown-on-sigint", _SHUTDOWN, "default", "Accepted."),
+    _live("shutdown-on-sigterm", _SHUTDOWN, "default", "Accepted."),
     _live("busy-reply-threshold", _num(0, LONG_MAX), "5000", "Accepted.", alias="lua-time-limit"),
     _live("script-max-instructions", _num(10_000, 1 << 40), "50000000",
           "Lua instructions after which a script is stopped, a command of it counting 500 and its size; the leader's."),
@@ -131,7 +99,8 @@ GENERAL: Final = (
     _live("availability-zone", _TEXT, "", "Zone of the node, told to clients."),
     _live("extended-redis-compatibility", _BOOL, "no", "Say redis instead of valkey in HELLO and LOLWUT."),
     _live("ignore-warnings", _TEXT, "", "Accepted."),
-    _live("locale-collate", _TEXT, "", "Accepted."),
+    _live("locale-collate", Only(_TEXT, "", "SORT ALPHA compares bytes, as the locale C does; leave it out"), "",
+          "Refused."),
     _live("hide-user-data-from-log", _BOOL, "yes", "Keep keys and values out of the log."),
     _fixed("enable-debug-command", Choice("no", "yes", "local"), "no", "Who may use DEBUG; local is loopback only."),
     _fixed("enable-protected-configs", Choice("no", "yes", "local"), "no", "Accepted."),
@@ -154,7 +123,7 @@ MEMORY: Final = (
     _live("maxmemory-policy", Choice(*_POLICIES), "noeviction", "What to do at maxmemory."),
     _live("maxmemory-samples", _num(1, 64), "5", "Keys looked at for each that is evicted."),
     _live("maxmemory-eviction-tenacity", _num(0, 100), "10", "Accepted."),
-    _live("maxmemory-clients", _size(0), "0", "Accepted."),
+    _live("maxmemory-clients", ShareOrSize(), "0", "Accepted; client-output-buffer-limit bounds each client."),
     _live("lfu-log-factor", _num(0, INT_MAX), "10", "How slowly the counter of uses grows."),
     _live("lfu-decay-time", _num(0, INT_MAX), "1", "Minutes after which the counter of uses falls by one; 0: never."),
     _live("activedefrag", Only(_BOOL, False, "the allocator is Python's, it has no active defragmentation"), "no",
@@ -188,13 +157,13 @@ OBSERVATION: Final = (
           alias="commandlog-execution-slower-than"),
     _live("slowlog-max-len", _num(0, LONG_MAX), "128", "Entries SLOWLOG keeps.",
           alias="commandlog-slow-execution-max-len"),
-    _live("commandlog-request-larger-than", _num(-1, LONG_MAX), "1048576", "Accepted."),
-    _live("commandlog-large-request-max-len", _num(0, LONG_MAX), "128", "Accepted."),
-    _live("commandlog-reply-larger-than", _num(-1, LONG_MAX), "1048576", "Accepted."),
-    _live("commandlog-large-reply-max-len", _num(0, LONG_MAX), "128", "Accepted."),
+    _live("commandlog-request-larger-than", _num(-1, LONG_MAX), "1048576", "Bytes from which a request is kept."),
+    _live("commandlog-large-request-max-len", _num(0, LONG_MAX), "128", "Large requests COMMANDLOG keeps."),
+    _live("commandlog-reply-larger-than", _num(-1, LONG_MAX), "1048576", "Bytes from which a reply is kept."),
+    _live("commandlog-large-reply-max-len", _num(0, LONG_MAX), "128", "Large replies COMMANDLOG keeps."),
     _live("latency-monitor-threshold", _num(0, LONG_MAX), "0", "Milliseconds from which LATENCY keeps events; 0 off."),
     _live("latency-tracking", _BOOL, "yes", "Count time per command."),
-    _live("latency-tracking-info-percentiles", Percentiles(16), "50 99 99.9", "Accepted."),
+    _live("latency-tracking-info-percentiles", Percentiles(16), "50 99 99.9", "Percentiles INFO latencystats shows."),
     _live("tracking-table-max-keys", _num(0, LONG_MAX), "1000000", "Accepted."),
 )  # fmt: skip
 
@@ -203,7 +172,7 @@ DURABILITY: Final = (
           "When a single node answers a write: after fsync, at once with one a second, at once. Groups always fsync."),
     _live("appendonly", Only(_BOOL, True, _ALWAYS_LOGGED), "yes", "The log is always on."),
     _live("save", SavePoints(), "", "Accepted; nothing depends on snapshots."),
-    _live("dbfilename", _TEXT, "dump.rdb", "Accepted."),
+    _live("dbfilename", _TEXT, "dump.rdb", "The file in dir that SAVE and BGSAVE write."),
     _live("durability-default", Choice("quorum", later=_LATER_LEVELS), "quorum", "Level of an acknowledged write."),
     _live("durability-min", Choice("quorum", later=_LATER_LEVELS), "quorum", "Lowest level a client may choose."),
     _live("durability-timeout", _num(0, INT_MAX), "0",
@@ -211,6 +180,13 @@ DURABILITY: Final = (
     _fixed("log-sync", Choice("auto", "thread", "inline"), "auto",
            "Where fsync runs: log thread, loop, or (auto) the loop of followers while the disk is fast."),
     _fixed("segment-size", _size(1 << 20, 1 << 32), "64mb", "Size of one log file."),
+    _fixed("checkpoints", _BOOL, "yes",
+           "Keep the data in an LMDB checkpoint beside the log, so that a start reads it and the log stays short."),
+    _fixed("checkpoint-interval", _num(1, 86400), "60", "Seconds after which what changed is in the checkpoint."),
+    _fixed("checkpoint-bytes", _size(1 << 16), "64mb",
+           "Bytes of changes after which they are in the checkpoint, however soon that is."),
+    _live("archive-dir", _TEXT, "",
+          "Directory, on the volume of dir, that keeps log segments a checkpoint covers; none when empty."),
     _live("log-max", _size(16 << 20), "8gb", "Log kept beyond the last checkpoint before writes are throttled."),
     _live("log-follower-keep", _size(0), "1gb", "Log kept for a follower that is away, before it needs a snapshot."),
     _fixed("min-free", _size(0), "512mb", "Free disk space below which writes are refused."),
@@ -220,9 +196,31 @@ DURABILITY: Final = (
 GROUP: Final = (
     _fixed("node-id", _num(0, (1 << 32) - 1), "0", "This node's number in its group; 0: from the data directory."),
     _fixed("cluster-id", _TEXT, "", "The group this node belongs to (32 hex digits); empty: from the data directory."),
+    _fixed("group-id", _num(0, (1 << 32) - 1), "0",
+           "This node's group in a cluster of several; 0: from the data directory, or the only one."),
+    _fixed("cluster-seeds", Words(64), "",
+           "host:peer-port of nodes of other groups, asked for everybody else; one or two of each group do."),
     _fixed("join", _BOOL, "no", "Start with an empty directory as a node just added with CLUSTER ADDNODE."),
-    _fixed("replication-mode", Choice("raft", later={"lease": "only raft is offered now"}), "raft",
-           "How a group agrees."),
+    _fixed("replication-mode", Choice("raft", "lease"), "raft",
+           "How a group agrees: a majority, or a primary and its in-sync members; for ever as it was founded."),
+    _fixed("lease-duration-ms", _num(10, 600_000), "1000",
+           "Lease mode: how long a primary serves after a beacon that was answered; the same on every node."),
+    _fixed("lease-grace-ms", _num(10, 600_000), "1500",
+           "Lease mode: silence after which an in-sync member takes over; at least 1.25 times the lease."),
+    _fixed("lease-clock-bound", _num(0, 999), "150",
+           "Lease mode: by how many thousandths clocks may run too fast or slow; reads rely on it, writes never."),
+    _fixed("min-isr", _num(0, 64), "0",
+           "Lease mode, when founded: in-sync members a write needs; 0: two of three or more, one of two."),
+    _fixed("holder-members", Words(16), "",
+           "Lease mode: id=host:port of the config holder's members, for an embedded one; the same on every node."),
+    _fixed("holder-etcd", Words(16), "", "Lease mode: host:port of an etcd 3 that serves as config holder instead."),
+    _fixed("holder-etcd-prefix", _TEXT, "/durakv/", "What all keys in that etcd begin with; the same on every node."),
+    _fixed("holder-etcd-user", _TEXT, "", "User of that etcd; it needs to read and write below the prefix."),
+    _fixed("holder-etcd-password", _TEXT, "", "Password of holder-etcd-user.", secret=True),
+    _fixed("holder-etcd-tls", _BOOL, "no", "TLS to that etcd."),
+    _fixed("holder-etcd-ca-file", _TEXT, "", "PEM file of authorities to trust; empty: the system's."),
+    _fixed("holder-etcd-cert-file", _TEXT, "", "PEM file of a certificate, where that etcd asks for one."),
+    _fixed("holder-etcd-key-file", _TEXT, "", "PEM file of its key; empty: in the same file."),
     _live("reads", Choice("readindex", "lease"), "readindex",
           "How a leader proves it still leads before a read: one round per batch, or a clock-bounded lease."),
     _fixed("tick-ms", _num(1, 1000), "20", "Length of the consensus clock's tick."),
@@ -234,7 +232,7 @@ GROUP: Final = (
     _live("max-uncommitted-bytes", _size(1 << 16), "64mb", "Writes waiting for commit before -THROTTLED."),
     _live("max-apply-lag-bytes", _size(1 << 16), "64mb", "Committed but unapplied log before -THROTTLED."),
     _live("replica-serve-stale-reads", _BOOL, "yes", "Whether a follower answers reads after READONLY.",
-          alias="replica-serve-stale-data"),
+          alias="replica-serve-stale-data slave-serve-stale-data"),
     _live("replica-priority", _num(0, INT_MAX), "100", "Accepted.", alias="slave-priority"),
     _live("replica-read-only", Only(_BOOL, True, "followers never take writes of their own"), "yes", "Accepted.",
           alias="slave-read-only"),
@@ -244,21 +242,26 @@ GROUP: Final = (
     _live("min-replicas-to-write", _num(0, INT_MAX), "0", "Accepted; a quorum is always needed.",
           alias="min-slaves-to-write"),
     _live("min-replicas-max-lag", _num(0, INT_MAX), "10", "Accepted.", alias="min-slaves-max-lag"),
-    _live("repl-timeout", _num(1, INT_MAX), "60", "Accepted."),
+    _live("repl-timeout", _num(1, INT_MAX), "60", "Seconds after which a silent replica is cut off."),
     _live("repl-diskless-sync", _BOOL, "yes", "Accepted."),
     _live("repl-diskless-sync-delay", _num(0, INT_MAX), "5", "Accepted."),
-    _live("repl-backlog-size", _size(1), "10mb", "Accepted; the log itself is the backlog."),
-    _live("repl-ping-replica-period", _num(1, INT_MAX), "10", "Accepted.", alias="repl-ping-slave-period"),
+    _live("repl-backlog-size", _size(1), "10mb", "Stream kept for replicas whose link broke, in bytes."),
+    _live("repl-backlog-ttl", _num(0, INT_MAX), "3600",
+          "Seconds after the last replica left until nothing is kept for it any more; 0 keeps it for ever."),
+    _live("repl-ping-replica-period", _num(1, INT_MAX), "10", "Seconds between two PINGs to replicas.",
+          alias="repl-ping-slave-period"),
     _fixed("replicaof", Only(_TEXT, "", _NO_REPLICAOF), "", "Refused.", alias="slaveof"),
 )  # fmt: skip
 
 CLUSTER: Final = (
     _fixed("cluster-enabled", _BOOL, "no", "Speak the cluster protocol: followers answer MOVED instead of forwarding."),
+    _fixed("cluster-databases", _num(1, 10_000), "1",
+           "Logical databases in cluster mode; the same on every node of all groups. A slot is a part of each."),
     _live("cluster-announce-ip", _TEXT, "", "Address told to clients instead of the one bound."),
-    _live("cluster-announce-hostname", _TEXT, "", "Host name told to clients."),
+    _live("cluster-announce-hostname", HostName(), "", "Host name told to clients."),
     _live("cluster-announce-human-nodename", _TEXT, "", "Accepted."),
     _live("cluster-announce-port", _PORT, "0", "Client port told to clients; 0 is the real one."),
-    _live("cluster-announce-tls-port", _PORT, "0", "Accepted."),
+    _live("cluster-announce-tls-port", _PORT, "0", "Port for TLS clients told to clients; 0 is the real one."),
     _live("cluster-announce-bus-port", _PORT, "0", "Peer port told to others; 0 is the real one."),
     _live("cluster-preferred-endpoint-type", Choice("ip", "hostname", "unknown-endpoint"), "ip",
           "What CLUSTER SLOTS and MOVED name."),
@@ -268,12 +271,27 @@ CLUSTER: Final = (
     _live("cluster-allow-pubsubshard-when-down", _BOOL, "yes", "Accepted."),
     _live("cluster-allow-replica-migration", _BOOL, "yes", "Accepted."),
     _live("cluster-migration-barrier", _num(0, INT_MAX), "1", "Accepted."),
-    _live("cluster-replica-no-failover", _BOOL, "no", "Accepted."),
-    _live("cluster-replica-validity-factor", _num(0, INT_MAX), "10", "Accepted."),
-    _live("cluster-slot-stats-enabled", _BOOL, "no", "Accepted."),
+    _live("cluster-replica-no-failover", _BOOL, "no", "Accepted.", alias="cluster-slave-no-failover"),
+    _live("cluster-replica-validity-factor", _num(0, INT_MAX), "10", "Accepted.",
+          alias="cluster-slave-validity-factor"),
+    _live("handoff-park-limit-ms", _num(1, INT_MAX), "5000",
+          "How long commands wait for slots that are moving before -CLUSTERDOWN."),
+    _live("cluster-slot-stats-enabled", _BOOL, "no",
+          "Count CPU, traffic and memory by slot for CLUSTER SLOT-STATS; costs some of each command's time."),
+    _live("rebalance", Choice("off", "suggest", "auto"), "off",
+          "Slots of loaded groups: leave them, report which should move, or move them."),
+    _live("rebalance-threshold", _num(1, 100), "75", "Load of a group, in percent, above which slots should leave it."),
+    _live("rebalance-skew", _num(1, 1000), "20", "Percent above the mean load at which a group is relieved as well."),
+    _live("rebalance-window", _num(1, 86400), "60",
+          "Seconds over which loads are averaged and a group rests after a move; slots rest ten times that."),
+    _live("rebalance-bandwidth", _size(1), "400mb", "Bytes a second that moves may take in the whole cluster."),
+    _live("rebalance-network-capacity", _size(0), "0",
+          "Bytes a second that this group's leader can send and receive; 0: traffic is no load."),
+    _live("rebalance-draining", _BOOL, "no",
+          "This group is being emptied: slots are moved away from it by an operator, and none to it."),
     _fixed("cluster-config-file", _TEXT, "nodes.conf", "Accepted; membership is in the log."),
     _fixed("cluster-port", _PORT, "0", "Accepted; see peer-port."),
 )  # fmt: skip
 
-DIRECTIVES: Final = NETWORK + GENERAL + SECURITY + MEMORY + OBSERVATION + DURABILITY + GROUP + CLUSTER
-BY_NAME: Final = {d.name: d for d in DIRECTIVES} | {d.alias: d for d in DIRECTIVES if d.alias}
+DIRECTIVES: Final = NETWORK + GENERAL + SECURITY + MEMORY + OBSERVATION + DURABILITY + GROUP + CLUSTER + FOREIGN
+BY_NAME: Final = {d.name: d for d in DIRECTIVES} | {alias: d for d in DIRECTIVES for alias in d.aliases}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from durakv.config.directives import BY_NAME, DIRECTIVES, Directive
+from durakv.config.declare import Directive
+from durakv.config.directives import BY_NAME, DIRECTIVES
 from durakv.config.load import split_line
 from durakv.config.settings import Settings
 from durakv.config.values import Words

@@ -1,5 +1,7 @@
 """The values in force on this node: one typed attribute per directive, changed only through ``set_many``.
 
+Directives of foreign.py, which nothing reads, are attributes without a type.
+
 Rule: attributes are read anywhere and written only here. What a value may be is the directive's business; what follows
 from a change is the business of whoever watches the name.
 """
@@ -11,7 +13,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from durakv.config.directives import BY_NAME, DIRECTIVES, Directive
+from durakv.config.declare import Directive
+from durakv.config.directives import BY_NAME, DIRECTIVES
 from durakv.config.values import OutputLimits, Value
 
 Watcher = Callable[[str], None]
@@ -154,14 +157,33 @@ class Settings:
     durability_timeout: int
     log_sync: str
     segment_size: int
+    checkpoints: bool
+    checkpoint_interval: int
+    checkpoint_bytes: int
+    archive_dir: str
     log_max: int
     log_follower_keep: int
     min_free: int
     reserve_size: int
     node_id: int
     cluster_id: str
+    group_id: int
+    cluster_seeds: tuple[str, ...]
     join: bool
     replication_mode: str
+    lease_duration_ms: int
+    lease_grace_ms: int
+    lease_clock_bound: int
+    min_isr: int
+    holder_members: tuple[str, ...]
+    holder_etcd: tuple[str, ...]
+    holder_etcd_prefix: str
+    holder_etcd_user: str
+    holder_etcd_password: str
+    holder_etcd_tls: bool
+    holder_etcd_ca_file: str
+    holder_etcd_cert_file: str
+    holder_etcd_key_file: str
     reads: str
     tick_ms: int
     heartbeat_interval_ms: int
@@ -179,9 +201,11 @@ class Settings:
     repl_diskless_sync: bool
     repl_diskless_sync_delay: int
     repl_backlog_size: int
+    repl_backlog_ttl: int
     repl_ping_replica_period: int
     replicaof: str
     cluster_enabled: bool
+    handoff_park_limit_ms: int
     cluster_announce_ip: str
     cluster_announce_hostname: str
     cluster_announce_human_nodename: str
@@ -198,6 +222,14 @@ class Settings:
     cluster_replica_no_failover: bool
     cluster_replica_validity_factor: int
     cluster_slot_stats_enabled: bool
+    cluster_databases: int
+    rebalance: str
+    rebalance_threshold: int
+    rebalance_skew: int
+    rebalance_window: int
+    rebalance_bandwidth: int
+    rebalance_network_capacity: int
+    rebalance_draining: bool
     cluster_config_file: str
     cluster_port: int
 
@@ -240,6 +272,10 @@ class Settings:
         words = self.client_output_buffer_limit
         at = words.index(client_class)
         return int(words[at + 1]), int(words[at + 2]), int(words[at + 3])
+
+    def database_count(self) -> int:
+        """Databases that clients may select."""
+        return self.cluster_databases if self.cluster_enabled else self.databases
 
     def effective_peer_port(self) -> int:
         """``peer-port``, or the client port + 10000."""
@@ -309,6 +345,11 @@ class Settings:
             raise ConfigError("peer-port", f"is the same as port {self.port}; choose another")
         if self.cluster_id and (len(self.cluster_id) != 32 or set(self.cluster_id) - set("0123456789abcdef")):
             raise ConfigError("cluster-id", "must be 32 lower-case hex digits, as CLUSTER INFO shows it")
+        if self.group_id and not self.cluster_enabled:
+            raise ValueError("group-id: several groups need cluster-enabled yes")
+        for seed in self.cluster_seeds:
+            if not seed.rpartition(":")[0] or not seed.rpartition(":")[2].isdigit():
+                raise ValueError(f"cluster-seeds: '{seed}' is not host:peer-port")
         if self.join and not (self.cluster_id and self.node_id):
             raise ConfigError("join", "needs cluster-id and node-id: those given to CLUSTER ADDNODE")
 

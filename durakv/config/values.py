@@ -68,6 +68,30 @@ class Integer(Kind):
         return f"{value:o}" if self.octal and isinstance(value, int) else str(value)
 
 
+class ShareOrSize(Kind):
+    """Bytes, or ``n%`` of maxmemory; a share is kept as its negative."""
+
+    def parse(self, text: str) -> Value:
+        """See Kind."""
+        if text.endswith("%"):
+            digits = text[:-1]
+            if not digits.isdecimal() or int(digits) > 100:
+                raise ValueError("argument must be a memory or percent value")
+            return -int(digits)
+        try:
+            value = parse_size(text)
+        except ValueError:
+            raise ValueError("argument must be a memory or percent value") from None
+        if value < 0:
+            raise ValueError("argument must be a memory or percent value")
+        return value
+
+    def show(self, value: Value) -> str:
+        """See Kind."""
+        assert isinstance(value, int)
+        return f"{-value}%" if value < 0 else str(value)
+
+
 class YesNo(Kind):
     """yes or no."""
 
@@ -108,6 +132,16 @@ class Text(Kind):
         return text
 
 
+class HostName(Kind):
+    """A name that may be told to clients."""
+
+    def parse(self, text: str) -> Value:
+        """See Kind."""
+        if not all(letter.isascii() and (letter.isalnum() or letter in "-.") for letter in text):
+            raise ValueError("Hostnames may only contain alphanumeric characters, hyphens or dots")
+        return text
+
+
 class Only(Kind):
     """A directive of Valkey that durakv understands but offers with one value only; others are refused with why."""
 
@@ -145,6 +179,38 @@ class Words(Kind):
         """See Kind."""
         assert isinstance(value, tuple)
         return " ".join(value)
+
+
+class Choices(Words):
+    """A few words out of a list, any case."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__(len(words))
+        self.words = words
+
+    def parse(self, text: str) -> Value:
+        """See Kind."""
+        words = text.lower().split()
+        if not words or any(word not in self.words for word in words):
+            raise ValueError("argument(s) must be one of the following: " + ", ".join(self.words))
+        return tuple(words)
+
+
+class Integers(Words):
+    """A fixed number of integers within inclusive bounds."""
+
+    def __init__(self, count: int, low: int, high: int) -> None:
+        super().__init__(count)
+        self.each = Integer(low, high)
+
+    def parse(self, text: str) -> Value:
+        """See Kind."""
+        words = text.split()
+        if len(words) != self.count_max:
+            raise ValueError("wrong number of arguments")
+        for word in words:
+            self.each.parse(word)
+        return tuple(words)
 
 
 class OutputLimits(Words):

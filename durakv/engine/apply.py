@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Final
 
 import hiredis
 
-from durakv.commands.context import NOTIFY_EVICTED, NOTIFY_EXPIRED, ReadContext, WriteContext
+from durakv.cluster.handoff.hub import Handoff
+from durakv.commands.context import NOTIFY_EXPIRED, ReadContext, WriteContext
 from durakv.commands.spec import READ, WRITE
+from durakv.engine import ending, moves, places, removals
 from durakv.engine.batch import (
     ITEM_DROP,
     ITEM_EVICT,
     ITEM_EXEC,
+    ITEM_HANDOFF,
+    ITEM_IMPORT,
     ITEM_READ,
     ITEM_SWEEP,
     ITEM_TICK,
@@ -30,10 +34,13 @@ from durakv.engine.batch import (
     Part,
 )
 from durakv.engine.blocking import DbKey, Origin, ReplicatedSessions, Waiter
-from durakv.engine.entry import FORMAT, HEADER, HEADER_SIZE, SEMANTICS
+from durakv.engine.entry import FORMAT, HEADER, HEADER_SIZE, SEMANTICS, read_parts
+from durakv.engine.imported import apply_item, refused
+from durakv.engine.outcome import Outcome, UnknownFormat
+from durakv.engine.source import READONLY
 from durakv.keyspace.journal import roll_back, steps
 from durakv.resp.errors import INTERNAL, CommandError
-from durakv.resp.types import NULL_ARRAY, OK, ErrorReply, Parked
+from durakv.resp.types import NULL_ARRAY, OK, Parked
 
 if TYPE_CHECKING:
     from durakv.commands.session import Session
@@ -45,38 +52,16 @@ _NO_KEYS: Final[list[bytes]] = []
 _WAKE_ROUNDS_MAX: Final = 10_000
 
 
+def _no_time() -> int:
+    return 0
+
+
+def _no_limit() -> int:
+    return 1 << 62
+
+
 def _nobody(session: Session) -> None:
     """No session has messages of its own."""
-
-
-class UnknownFormat(Exception):
-    """An entry was written by a newer version; this node must stop applying rather than guess."""
-
-
-class Outcome:
-    """What apply tells the node beyond the state change; every method is a no-op on nodes nobody waits at."""
-
-    def reply(self, session: Session, reply: object) -> None:
-        """The answer of an item of a local batch."""
-
-    def parked(self, session: Session, waiter: Waiter) -> None:
-        """The session's request now waits in replicated state."""
-
-    def woken(self, origin: Origin, reply: object) -> None:
-        """A parked request was served or timed out."""
-
-    def released(self, session: Session) -> None:
-        """Log time has passed a deadline that a read of this session already relied on."""
-
-    def local(self, session: Session, row: Row, argv: list[bytes]) -> object:
-        """Run a node-local command queued by MULTI; returns its reply."""
-        raise AssertionError("no local commands at replay")
-
-    def evicted(self, db: int, key: bytes) -> None:
-        """A key that was to make room is gone."""
-
-    def internal_error(self, index: int, command: str, error: Exception) -> None:
-        """A handler failed and its unit was undone."""
 
 
 class Applier:
@@ -97,6 +82,8 @@ class Applier:
         self.internal_errors = 0
         # Entries about to be applied that too few nodes hold, and what whoever they serve is told instead of a reply.
         self.thin: dict[int, str] = {}
+        # Between begin() and end(): the state is that of no index.
+        self.in_entry = False
         # The requests are other nodes' or an earlier run's: they count there.
         self.replaying = False
         # Called with (db, event, key) lists after each unit when somebody listens.
@@ -109,6 +96,14 @@ class Applier:
         self.on_flush: Callable[[], None] | None = None
         self.flushes = 0
         self.asker: Session | None = None
+        # Node, uid, epoch and number of the request to run next, and who hears of its reply: see ForwardHub.executed.
+        self.asked: list[bytes] = _NO_KEYS
+        self.on_executed: Callable[[list[bytes], object], None] | None = None
+        # Which slots the group serves. Clock and headroom are a leader's, which the engine gives it.
+        self.handoff = Handoff(ks, places.ONLY_GROUP, places.ALL_SLOTS, b"", _no_time, _no_limit)
+        ks.handoff = self.handoff
+        self.exporting = False
+        self.flushes_seen = 0
 
     def follow_changes(
         self, on_changes: Callable[[list[DbKey], Session | None], None] | None, on_flush: Callable[[], None] | None
@@ -117,11 +112,11 @@ class Applier:
         self.on_changes = on_changes
         self.on_flush = on_flush
         self.flushes = self.ks.flushes
-        self._listen()
+        self.listen_again()
 
     def follow_ledger(self) -> None:
         """Keys are counted from now on, or no longer."""
-        self._listen()
+        self.listen_again()
 
     # -- entries ---------------------------------------------------------------------------------------------------
 
@@ -139,17 +134,27 @@ class Applier:
         self.rctx.now_ms = now_ms
         self.ordinal = 0
         self.asker = None
+        self.in_entry = True
 
     def end(self, index: int) -> None:
         """Finish an entry."""
+        self.in_entry = False
         self.ks.writing = False
         steps.clear()
         self.applied = index
 
+    def resume(self, index: int, log_ms: int) -> None:
+        """Go on after ``index``, whose time was ``log_ms``, from a state that was loaded."""
+        self.applied = index
+        self.ks.log_ms = log_ms
+        self.flushes_seen = self.ks.flushes
+        self.ks.emptied.clear()
+        moves.follow(self)
+
     def new_leader(self, index: int) -> None:
         """A leader's first entry of its term, or any entry without a payload."""
         self.sessions.clear()
-        self._listen()
+        self.listen_again()
         self.applied = index
 
     def apply_batch(self, index: int, batch: Batch, now_ms: int, seed: int) -> None:
@@ -168,23 +173,30 @@ class Applier:
                 self.outcome.reply(session, self.read_in_entry(item))
             elif kind == ITEM_EXEC:
                 self._exec_item(item)
+            elif kind == ITEM_IMPORT:
+                self._import(item.argv, item.parts or [])
+            elif kind == ITEM_HANDOFF:
+                self.ordinal += 1
+                moves.apply_item(self, item.argv)
             elif kind == ITEM_SWEEP:
                 self.ordinal += 1
-                self._sweep(item.db, item.argv)
+                removals.sweep(self, item.db, item.argv)
             elif kind == ITEM_EVICT:
                 self.ordinal += 1
-                self._evict(item.db, item.argv)
+                removals.evict(self, item.db, item.argv)
             elif kind == ITEM_TICK:
                 self.ordinal += 1
                 if item.session is not None:
                     self.outcome.released(item.session)
             elif kind == ITEM_DROP:
                 self.ordinal += 1
-                self._drop((item.node, item.uid))
+                ending.drop(self, (item.node, item.uid))
             else:
                 assert kind == ITEM_UNPARK
                 self.ordinal += 1
-                self._unpark((item.node, item.uid), item.argv[0])
+                ended = ending.unpark(self, (item.node, item.uid), item.argv[0])
+                if item.session is not None:
+                    self.outcome.reply(item.session, 1 if ended else 0)
         self.end(index)
 
     def apply_payload(self, index: int, data: bytes) -> None:
@@ -197,7 +209,7 @@ class Applier:
         self.begin(index, now_ms, seed)
         self.replaying = True
         reader = self.reader
-        reader.feed(data[HEADER_SIZE:])
+        reader.feed(data, HEADER_SIZE, len(data) - HEADER_SIZE)
         rows = self.table.rows
         db = 0
         origin: Origin = (0, 0)
@@ -206,7 +218,9 @@ class Applier:
             argv: list[bytes] = reader.gets()
             row = rows.get(argv[0])
             if row is not None and row.subs is None:
-                self.run_write(row, argv, db, origin)
+                reply = self.run_write(row, argv, db, origin)
+                if self.asked:
+                    self._executed(reply)
                 done += 1
                 continue
             name = argv[0]
@@ -215,28 +229,44 @@ class Applier:
                 continue
             if name == b"@as":
                 origin = (int(argv[1]), int(argv[2]))
+                self.asked = argv[1:] if len(argv) > 3 else _NO_KEYS
                 continue
             done += 1
             if name == b"@multi":
                 db = self._exec_payload(argv, db, origin)
+            elif name == b"@import":
+                parts, db = read_parts(reader, self.table, int(argv[1]), db)
+                self._import(argv[2:], parts)
+            elif name == b"@handoff":
+                self.ordinal += 1
+                moves.apply_item(self, argv[1:])
             elif name == b"@tick":
                 self.ordinal += 1
             elif name == b"@sweep":
                 self.ordinal += 1
-                self._sweep(db, argv[1:])
+                removals.sweep(self, db, argv[1:])
             elif name == b"@evict":
                 self.ordinal += 1
-                self._evict(db, argv[1:])
+                removals.evict(self, db, argv[1:])
             elif name == b"@drop":
                 self.ordinal += 1
-                self._drop(origin)
+                ending.drop(self, origin)
             elif name == b"@unpark":
                 self.ordinal += 1
-                self._unpark(origin, argv[1])
+                ending.unpark(self, origin, argv[1])
             else:
-                self.run_write(self.table.find(argv), argv, db, origin)
+                reply = self.run_write(self.table.find(argv), argv, db, origin)
+                if self.asked:
+                    self._executed(reply)
         assert not reader.has_data(), "an entry's payload holds more than its header counts"
         self.end(index)
+
+    def _executed(self, reply: object) -> None:
+        """A request that another node sent on for its client has run: that node may wait to hear of it."""
+        asked = self.asked
+        self.asked = _NO_KEYS
+        if self.on_executed is not None:
+            self.on_executed(asked, reply)
 
     # -- units -----------------------------------------------------------------------------------------------------
 
@@ -255,7 +285,7 @@ class Applier:
             again = argv if reply.argv is None else reply.argv
             self.sessions.park(Waiter(origin, row, again, db, reply.keys, reply.kind, deadline, reply.on_timeout))
             self.ks.listening = True
-        self._after_unit()
+        self.after_unit()
         return reply
 
     def read_in_entry(self, item: Item) -> object:
@@ -268,10 +298,14 @@ class Applier:
     def _read(self, row: Row, argv: list[bytes], db: int) -> object:
         ctx = self.rctx
         ks = self.ks
+        if ks.guarded:
+            foreign = moves.refused(self, row, argv)
+            if foreign is not None:
+                return foreign
         ctx.db = ks.dbs[db]
         ks.writing = False
         try:
-            return row.fn(ctx, argv)
+            return row.run(ctx, argv)
         except CommandError as e:
             row.failed += 1
             return e
@@ -289,8 +323,14 @@ class Applier:
         mark = len(self.ks.changed)
         events_mark = len(self.wctx.events)
         expired_mark = len(self.ks.expired_now)
+        if self.ks.read_only and refused(row):
+            return CommandError(READONLY)
+        if self.ks.guarded:
+            foreign = moves.refused(self, row, argv)
+            if foreign is not None:
+                return foreign
         try:
-            return row.fn(self.wctx, argv)
+            return row.run(self.wctx, argv)
         except CommandError as e:
             # An error means "no effect": handlers check before they change, this is the net under them.
             self._undo(mark, events_mark, expired_mark)
@@ -333,7 +373,7 @@ class Applier:
             ctx.db = self.ks.dbs[item.db]
             ctx.draws = self.ordinal << 20
             reply = self._call(row, item.argv)
-            self._after_unit()
+            self.after_unit()
             if session is not None:
                 self.outcome.reply(session, reply)
             return
@@ -341,9 +381,9 @@ class Applier:
         reply = self.run_write(row, item.argv, item.db, origin)
         if session is None:
             return
-        if row is self.watch_row:
+        if row is self.watch_row and reply is OK:
             # What EXEC will carry: the version under which each key was seen.
-            version = self._version()
+            version = self.version()
             for key in item.argv[1:]:
                 session.watched.setdefault((item.db, key), version)
         if type(reply) is Parked:
@@ -369,15 +409,17 @@ class Applier:
             watch = []
             for i in range(2, len(head), 3):
                 watch.append((int(head[i]), head[i + 1], int(head[i + 2])))
-        parts: list[Part] = []
-        while len(parts) < count:
-            argv: list[bytes] = self.reader.gets()
-            if argv[0] == b"@db":
-                db = int(argv[1])
-                continue
-            parts.append(Part(self.table.find(argv), argv, db))
-        self._exec(parts, watch, origin, None)
+        parts, db = read_parts(self.reader, self.table, count, db)
+        reply = self._exec(parts, watch, origin, None)
+        if self.asked:
+            self._executed(reply)
         return db
+
+    def _import(self, head: list[bytes], parts: list[Part]) -> None:
+        self.ordinal += 1
+        self.units += 1
+        apply_item(self.ks, self.wctx, self._call, head, parts)
+        self.after_unit()
 
     def _exec(
         self, parts: list[Part], watch: list[tuple[int, bytes, int]] | None, origin: Origin, session: Session | None
@@ -387,11 +429,18 @@ class Applier:
         self.units += 1
         ks = self.ks
         ctx = self.wctx
+        if ks.guarded:
+            foreign = moves.refused_transaction(self, parts, watch)
+            if foreign is not None:
+                if watch is not None:
+                    self.sessions.unwatch(origin)
+                self.after_unit()
+                return foreign
         if watch is not None:
             aborted = self._watch_broken(watch)
             self.sessions.unwatch(origin)
             if aborted:
-                self._after_unit()
+                self.after_unit()
                 return NULL_ARRAY
         replies: list[object] = []
         ctx.can_block = False
@@ -415,19 +464,24 @@ class Applier:
                 replies.append(self.outcome.local(session, row, part.argv))
                 ks.writing = True
         ctx.can_block = True
-        self._after_unit()
+        self.after_unit()
         return replies
 
     # -- watched keys ----------------------------------------------------------------------------------------------
 
-    def _version(self) -> int:
+    def version(self) -> int:
+        """Later than that of any unit before this one."""
         return (self.wctx.index << 24) | self.ordinal
 
     def _watch(self, argv: list[bytes], db: int, origin: Origin) -> object:
+        if self.ks.guarded:
+            foreign = moves.refused(self, self.watch_row, argv)
+            if foreign is not None:
+                return foreign
         database: Db = self.ks.dbs[db]
         for i in range(1, len(argv)):
             database.get(argv[i])  # an expired key goes now, so that its removal later is no change
-        self._after_unit()
+        self.after_unit()
         self.sessions.watch(origin, db, argv[1:])
         self.ks.listening = True
         return OK
@@ -444,21 +498,25 @@ class Applier:
 
     # -- after a unit ----------------------------------------------------------------------------------------------
 
-    def _after_unit(self) -> None:
+    def after_unit(self) -> None:
+        """Tell everybody who listens what the unit changed."""
         ks = self.ks
         if ks.expired_now:
             self._expired_events()
+        if ks.guarded:
+            moves.after_unit(self)
         if ks.listening:
             self._wake()
-            self._listen()
+            self.listen_again()
         events = self.wctx.events
         if events:
             if self.publish_events is not None:
                 self.publish_events(events)
             self.wctx.events = []
 
-    def _listen(self) -> None:
-        listening = self.on_changes is not None or self.ks.ledger is not None
+    def listen_again(self) -> None:
+        """Judge anew whether anybody wants to hear of changed keys."""
+        listening = self.on_changes is not None or self.ks.ledger is not None or self.exporting
         self.ks.listening = listening or not self.sessions.idle()
         if not self.ks.listening:
             self.ks.changed.clear()
@@ -477,6 +535,8 @@ class Applier:
         ready: list[DbKey] = []
         if self.on_changes is not None:
             self._tell_of_changes(changed)
+        if self.exporting:
+            moves.tell(self)
         if not changed:
             return ready
         if self.ks.ledger is not None:
@@ -484,10 +544,11 @@ class Applier:
             for db, key in changed:
                 self.ks.ledger.touched(self.ks.dbs[db], key)
         sessions = self.sessions
-        version = self._version()
+        version = self.version()
         for dbkey in changed:
             if dbkey in sessions.watchers:
                 sessions.versions[dbkey] = version
+                sessions.watch_moved = True
             if dbkey in sessions.waiting_on:
                 ready.append(dbkey)
         changed.clear()
@@ -537,41 +598,3 @@ class Applier:
         self.sessions.unpark(origin)
         self.outcome.woken(origin, reply)
         return True
-
-    def _unpark(self, origin: Origin, reason: bytes) -> None:
-        waiter = self.sessions.unpark(origin)
-        if waiter is None:
-            return
-        if reason == b"timeout":
-            self.outcome.woken(origin, waiter.on_timeout)
-        else:
-            self.outcome.woken(origin, ErrorReply(reason.decode()))
-        self._listen()
-
-    def _drop(self, origin: Origin) -> None:
-        self.sessions.unwatch(origin)
-        self.sessions.unpark(origin)
-        self._listen()
-
-    def _sweep(self, db: int, keys: list[bytes]) -> None:
-        """Delete those of ``keys`` whose deadline has passed by the entry's time."""
-        if steps:
-            steps.clear()
-        database = self.ks.dbs[db]
-        for key in keys:
-            database.get(key)
-        self._after_unit()
-
-    def _evict(self, db: int, keys: list[bytes]) -> None:
-        """Delete ``keys``, which the leader chose to make room."""
-        if steps:
-            steps.clear()
-        database = self.ks.dbs[db]
-        ctx = self.wctx
-        for key in keys:
-            if database.delete(key):
-                self.ks.evicted_keys += 1
-                if ctx.notify_mask & NOTIFY_EVICTED:
-                    ctx.events.append((db, b"evicted", key))
-            self.outcome.evicted(db, key)
-        self._after_unit()

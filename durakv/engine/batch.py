@@ -18,7 +18,7 @@ ITEM_READ: Final = 1
 ITEM_EXEC: Final = 2
 # Drop a session's replicated state (watches, parked request); nobody waits for a reply.
 ITEM_DROP: Final = 3
-# End a parked request: argv = [reason], session None; `uid` says whose.
+# End a parked request: argv = [reason]; `uid` says whose, session who is told whether it did.
 ITEM_UNPARK: Final = 4
 # Carries only time, so that a read that saw an expired key can be answered.
 ITEM_TICK: Final = 5
@@ -26,6 +26,10 @@ ITEM_TICK: Final = 5
 ITEM_SWEEP: Final = 6
 # Delete keys to make room, whatever their deadline: argv = keys.
 ITEM_EVICT: Final = 7
+# What the source sent, as one unit: argv = head, see engine/source.py; parts = its commands.
+ITEM_IMPORT: Final = 8
+# Slots come or go: argv = an item of cluster/handoff/entries.py.
+ITEM_HANDOFF: Final = 9
 
 
 class Part:
@@ -51,6 +55,8 @@ class Item:
         self.node = node
         self.uid = uid
         self.parts: list[Part] | None = None
+        # Which request of another node's client this is, counted from 1 in its epoch; 0: this node's own.
+        self.number = 0
         # EXEC: (db, key, version at WATCH).
         self.watch: list[tuple[int, bytes, int]] | None = None
 

@@ -40,6 +40,9 @@ class Waiter:
         self.argv = argv
         self.db = db
         self.keys = keys
+        # Place in the order of parking, given by park().
+        self.number = 0
+        self.kind = kind
         self.wakes = _TYPES[kind]
         self.deadline_ms = deadline_ms
         self.on_timeout = on_timeout
@@ -55,6 +58,11 @@ class ReplicatedSessions:
         self.versions: dict[DbKey, int] = {}
         self.waiters: dict[Origin, Waiter] = {}
         self.waiting_on: dict[DbKey, dict[Origin, None]] = {}
+        # For checkpoints: requests that were parked or ended since they were last written down, and whether what is
+        # watched changed.
+        self.moved: dict[Origin, None] = {}
+        self.watch_moved = False
+        self.parked = 0
 
     def idle(self) -> bool:
         """Whether changes of keys interest nobody."""
@@ -62,6 +70,7 @@ class ReplicatedSessions:
 
     def watch(self, origin: Origin, db: int, keys: list[bytes]) -> None:
         """Begin to watch ``keys`` of ``db``."""
+        self.watch_moved = True
         mine = self.watched_by.setdefault(origin, {})
         for key in keys:
             mine[(db, key)] = None
@@ -72,6 +81,7 @@ class ReplicatedSessions:
         mine = self.watched_by.pop(origin, None)
         if mine is None:
             return
+        self.watch_moved = True
         for dbkey in mine:
             who = self.watchers[dbkey]
             del who[origin]
@@ -82,7 +92,10 @@ class ReplicatedSessions:
     def park(self, waiter: Waiter) -> None:
         """Add a parked request; a session has at most one."""
         assert waiter.origin not in self.waiters
+        self.parked += 1
+        waiter.number = self.parked
         self.waiters[waiter.origin] = waiter
+        self.moved[waiter.origin] = None
         for key in waiter.keys:
             self.waiting_on.setdefault((waiter.db, key), {})[waiter.origin] = None
 
@@ -91,6 +104,7 @@ class ReplicatedSessions:
         waiter = self.waiters.pop(origin, None)
         if waiter is None:
             return None
+        self.moved[origin] = None
         for key in waiter.keys:
             dbkey = (waiter.db, key)
             who = self.waiting_on.get(dbkey)
@@ -103,6 +117,8 @@ class ReplicatedSessions:
 
     def clear(self) -> None:
         """A new leader begins: connections that owned this state are gone."""
+        self.watch_moved = self.watch_moved or bool(self.watched_by)
+        self.moved.update(dict.fromkeys(self.waiters))
         self.watchers.clear()
         self.watched_by.clear()
         self.versions.clear()

@@ -10,23 +10,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from durakv.acl.users import Denied
-from durakv.commands.acl import note_denied, prepared
+from durakv.cluster.handoff import guard
+from durakv.commands.acl import note_denied
 from durakv.commands.context import LocalContext
 from durakv.commands.services import GroupView
 from durakv.commands.session import Session
-from durakv.engine import failure, parking, pause, routing, scripts, users, wait
-from durakv.engine.apply import Applier, Outcome
+from durakv.engine import (
+    failure,
+    imported,
+    large,
+    moves,
+    parking,
+    pause,
+    places,
+    routing,
+    scripts,
+    sessions,
+    users,
+    wait,
+)
+from durakv.engine.apply import Applier
 from durakv.engine.batch import ITEM_DROP, ITEM_EXEC, ITEM_TICK, Batch, Item
 from durakv.engine.blocking import Origin, Waiter
 from durakv.engine.consensus import Committed, Consensus, Dropped, Forwarder
 from durakv.engine.entry import encode_batch
 from durakv.engine.eviction import Eviction
 from durakv.engine.gate import Gate
+from durakv.engine.moving import Moving
+from durakv.engine.outcome import Outcome
 from durakv.engine.pubsub import PubSub
 from durakv.engine.timing import Timing
 from durakv.engine.tracking import Tracking
 from durakv.engine.transactions import WATCH_LOST, begin_exec
 from durakv.engine.upkeep import Upkeep
+from durakv.engine.usage import Usage
 from durakv.keyspace.digest import digest
 from durakv.keyspace.keyspace import Keyspace
 from durakv.observe.events import InternalError, Notice, Observer
@@ -38,6 +55,8 @@ from durakv.resp.types import NO_REPLY, OK, ErrorReply
 
 if TYPE_CHECKING:
     from durakv.acl.users import Acl
+    from durakv.cluster.handoff.apply import Outcome as SlotsOutcome
+    from durakv.commands.replica_services import ReplicaService, SaveService
     from durakv.commands.table import Row, Table
     from durakv.config.settings import Settings
     from durakv.observe.stats import Stats
@@ -69,6 +88,8 @@ class Engine(Outcome):
         self.consensus: Consensus
         self.forwarder: Forwarder
         self.clients: dict[int, Session] = {}
+        self.replicas: ReplicaService | None = None
+        self.saving: SaveService | None = None
         self.by_origin: dict[Origin, Session] = {}
         self.next_id = 1
         # Distinguishes this run's sessions from those an earlier run of the node left in the log.
@@ -76,8 +97,11 @@ class Engine(Outcome):
         self.applier = Applier(ks, table, self)
         self.applier.publish_events = self.pubsub.keyspace_events
         self.applier.show_late = self.pubsub.show_late
+        self.places = places.Places(self.applier.handoff)
+        self.moving = Moving(self, self.applier.handoff)
         self.gate = Gate(self)
         self.timing = Timing(clock, table, settings, stats, self.instruments)
+        self.quick: object = OK  # the reply that nobody looks at
         for ctx in (self.applier.rctx, self.gate.rctx, self.applier.wctx):
             ctx.stopwatch = self.timing
         self.upkeep = Upkeep(self)
@@ -85,24 +109,19 @@ class Engine(Outcome):
         self.eviction = Eviction(self)
         self.scripting = scripts.install(self)
         ks.accounts = users.install(self)
+        self.usage = Usage(self)
+        imported.install(self)
         self.batch = Batch()
         self.reads = Batch()
-        self.scheduled = False
-        self.stopped = False
+        self.scheduled = self.stopped = False
         self.proposed: dict[int, Batch] = {}
-        self.last_proposed = 0
-        self.rounds = 0
         self.proven: list[Batch] = []
         self.dirty: list[Session] = []
         # Roles and refusals, as plain attributes for the gate.
         self.leading = False
-        self.leader_id = 0
-        self.term = 0
-        self.reads_now = False
-        self.lease_reads = False
-        self.single = False
+        self.leader_id = self.term = self.last_proposed = self.rounds = 0
+        self.reads_now = self.lease_reads = self.single = self.over_memory = False
         self.cluster_enabled = bool(settings.cluster_enabled)
-        self.over_memory = False
         self.refusal: str | None = None
         self.refusal_reads: str | None = None
         self.disk_refusal: str | None = None
@@ -117,9 +136,9 @@ class Engine(Outcome):
         self.in_transaction = False
         self.at_once: object = None
         # CLIENT PAUSE: what must wait, and who does.
-        self.pause_writes = False
-        self.pause_all = False
+        self.pause_writes = self.pause_all = False
         self.pause_timer: Timer | None = None
+        self.pause_until_ms = 0
         self.paused: dict[Session, None] = {}
 
     def start(self) -> None:
@@ -134,50 +153,15 @@ class Engine(Outcome):
 
     def open_session(self, address: str, local_address: str) -> Session:
         """A new client connection."""
-        s = Session(self.next_id, self.node_id)
-        self.next_id += 1
-        s.uid = self.boot | s.id
-        s.address = address
-        s.local_address = local_address
-        s.created_ms = s.last_ms = self.clock.wall_ms()
-        s.user = self.acl.initial_user()
-        s.authenticated = s.user is not None
-        self.clients[s.id] = s
-        self.by_origin[(s.origin_node, s.uid)] = s
-        return s
+        return sessions.opened(self, address, local_address)
 
     def open_remote(self, node_id: int, uid: int) -> Session:
         """The leader's image of a client connected to another node; trusted, its home node checked its rights."""
-        s = Session(0, node_id)
-        s.uid = uid
-        s.user = self.acl.internal_user()
-        # An earlier image may have written for this client.
-        s.last_write_index = self.last_proposed
-        s.authenticated = True
-        self.by_origin[(node_id, uid)] = s
-        return s
+        return sessions.opened_remote(self, node_id, uid)
 
     def close_session(self, s: Session) -> None:
         """The connection is gone; what it proposed still happens, its parked request does not."""
-        if s.closing and s.sink is None:
-            return
-        s.closing = True
-        s.sink = None
-        s.held.clear()
-        self.clients.pop(s.id, None)
-        self.waiting_for_leader.pop(s, None)
-        self.pubsub.forget(s)
-        self.tracking.disable(s)
-        self.instruments.monitors.forget(s)
-        origin: Origin = (s.origin_node, s.uid)
-        self.by_origin.pop(origin, None)
-        parking.disarm(self, origin)
-        if self.leading:
-            # Pending: a WATCH or a blocking request of this session may be on its way through the log.
-            if s.watched or s.blocked or s.pending:
-                self.internal(Item(ITEM_DROP, None, None, [], 0, s.origin_node, s.uid))
-        elif s.origin_node == self.node_id:
-            self.forwarder.drop(s)
+        sessions.close(self, s)
 
     def dispatch(self, s: Session, argv: list[bytes]) -> None:
         """One parsed request of a connection."""
@@ -323,6 +307,8 @@ class Engine(Outcome):
                     began_ns = self.timing.begin()
                     applier.apply_batch(index, batch, batch.now_ms, batch.seed)
                     self.timing.entry(batch, began_ns)
+                    if self.gate.large:
+                        large.blame(self, batch.items)
                 else:
                     applier.apply_payload(index, entry.data)
                     if self.timing.slow:
@@ -333,6 +319,8 @@ class Engine(Outcome):
                 applier.new_leader(index)
                 if entry.term == self.term:
                     self.term_start = index
+                    if self.leading:
+                        self.moving.lead(self.term)
             else:
                 applier.applied = index
             if self.proven:
@@ -371,7 +359,7 @@ class Engine(Outcome):
                 if s.closing:
                     continue
                 item.row.calls += 1
-                wire = encode(self.gate.evaluate(item.row, item.argv, item.db), s.protocol)
+                wire = self.gate.evaluated(s, item.row, item.argv, item.db)
                 if self.ks.tick_needed:
                     self.ks.tick_needed = False
                     self.gate_reply(s, wire)
@@ -404,6 +392,7 @@ class Engine(Outcome):
         # Until this leader's first entry is applied, WAIT cannot know what earlier leaders acknowledged.
         self.term_start = NEVER if leading else 0
         self.reads_now = False
+        self.moving.retire()
         if was_leading and not leading:
             failure.demoted(self)
         if leader_id and self.waiting_for_leader:
@@ -443,7 +432,7 @@ class Engine(Outcome):
         if not session.pending:
             session.blocked = False
         session.last_write_index = self.applier.wctx.index
-        self.emit(session, OK_WIRE if reply is OK else encode(reply, session.protocol))
+        self.emit(session, OK_WIRE if reply is self.quick else self.gate.encoded(session, reply))
 
     def parked(self, session: Session, waiter: Waiter) -> None:
         """See Outcome."""
@@ -473,6 +462,20 @@ class Engine(Outcome):
         """See Outcome."""
         self.eviction.applied(db, key)
 
+    def not_served(self, slot: int) -> str:
+        """See Outcome."""
+        if moves.fenced(self.applier.handoff, slot):
+            return guard.on_its_way(slot)
+        return places.moved(self, slot)
+
+    def slots_moved(self, outcome: SlotsOutcome) -> None:
+        """See Outcome."""
+        self.moving.applied(outcome)
+
+    def slots_stirred(self) -> None:
+        """See Outcome."""
+        self.moving.stir()
+
     def internal_error(self, index: int, command: str, error: Exception) -> None:
         """See Outcome."""
         self.stats.internal_errors += 1
@@ -487,7 +490,8 @@ class Engine(Outcome):
 
     def run_local(self, s: Session, row: Row, argv: list[bytes]) -> object:
         """Run a node-local handler; errors become replies."""
-        began_ns = self.clock.monotonic_ns()
+        timing, timed = self.timing, self.timing.every or not row.flags & self.timing.brief
+        began_ns = timing.now_ns() if timed else 0
         try:
             return row.fn(LocalContext(s, self), argv)
         except CommandError as e:
@@ -501,7 +505,8 @@ class Engine(Outcome):
             self.internal_error(0, row.name, defect)
             return ErrorReply(INTERNAL)
         finally:
-            self.timing.local(s, row, argv, began_ns)
+            if timed:
+                timing.local(s, row, argv, began_ns)
 
     def exec_transaction(self, s: Session) -> object:
         """EXEC: log the queued commands as one entry, or send them to the leader."""
@@ -528,7 +533,7 @@ class Engine(Outcome):
 
     def prepared(self, row: Row, argv: list[bytes]) -> list[bytes]:
         """The form in which a request that is not logged as it came is. Raises CommandError."""
-        return prepared(self, row, argv)
+        return imported.prepared(self, row, argv)
 
     # -- followers -----------------------------------------------------------------------------------------------------
 
@@ -589,6 +594,6 @@ class Engine(Outcome):
         """Entries were applied or acknowledged: answer WAITs that have enough."""
         wait.check(self)
 
-    def unblock_client(self, session: Session, *, error: bool) -> bool:
+    def unblock_client(self, asker: Session, client_id: int, *, error: bool) -> object:
         """See parking.unblock."""
-        return parking.unblock(self, session, error=error)
+        return parking.unblock(self, asker, client_id, error=error)

@@ -2,9 +2,11 @@
 
 Header, little-endian: u8 format, u8 semantics level, u16 flags, u32 items, u64 now_ms, u64 seed. Control records are
 arrays whose first element starts with ``@``, which no client command does: ``@db n`` selects a database (each payload
-starts at 0), ``@as node uid`` names the session of the next item, ``@multi n [db key version]...`` opens a
-transaction of n commands, ``@drop``, ``@unpark reason``, ``@tick``, ``@sweep key...``, ``@evict key...``. Any RESP
-parser reads it.
+starts at 0), ``@as node uid [epoch number]`` names the session of the next item and which request of a follower's
+client it is, ``@multi n [db key version]...`` opens a transaction of n commands, ``@import n verb generation seq...``
+an item of a live import of n commands, ``@handoff verb mid...`` an item of a slot handoff, ``@drop``,
+``@unpark reason``, ``@tick``, ``@sweep key...``, ``@evict key...``.
+Any RESP parser reads it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from durakv.engine.batch import (
     ITEM_DROP,
     ITEM_EVICT,
     ITEM_EXEC,
+    ITEM_HANDOFF,
+    ITEM_IMPORT,
     ITEM_READ,
     ITEM_SWEEP,
     ITEM_TICK,
@@ -24,10 +28,13 @@ from durakv.engine.batch import (
     ITEM_WRITE,
     Batch,
     Item,
+    Part,
 )
 
 if TYPE_CHECKING:
-    from durakv.commands.table import Row
+    import hiredis
+
+    from durakv.commands.table import Row, Table
 
 FORMAT: Final = 1
 # Raised when a command's result changes; a node meeting a higher level stops applying.
@@ -95,14 +102,18 @@ def encode_batch(batch: Batch, now_ms: int, seed: int) -> bytes:
         if kind == ITEM_WRITE:
             row = item.row
             assert row is not None
-            if row.needs_session:
-                put_array(out, [b"@as", b"%d" % item.node, b"%d" % item.uid])
+            if row.needs_session or item.number:
+                put_array(out, _as(item))
             if item.db != db:
                 db = item.db
                 put_array(out, [b"@db", b"%d" % db])
             put_command(out, row, item.argv)
         elif kind == ITEM_EXEC:
             db = _put_exec(out, item, db)
+        elif kind == ITEM_IMPORT:
+            db = _put_import(out, item, db)
+        elif kind == ITEM_HANDOFF:
+            put_array(out, [b"@handoff", *item.argv])
         elif kind == ITEM_TICK:
             out.append(b"*1\r\n$5\r\n@tick\r\n")
         elif kind in (ITEM_SWEEP, ITEM_EVICT):
@@ -121,13 +132,22 @@ def encode_batch(batch: Batch, now_ms: int, seed: int) -> bytes:
     return b"".join(out)
 
 
+def _as(item: Item) -> list[bytes]:
+    record = [b"@as", b"%d" % item.node, b"%d" % item.uid]
+    if item.number:
+        assert item.session is not None
+        record += [b"%d" % item.session.epoch, b"%d" % item.number]
+    return record
+
+
 def _put_exec(out: list[bytes], item: Item, db: int) -> int:
     parts = item.parts
     assert parts is not None
     writes = [p for p in parts if p.row.kind == WRITE]
     head: list[bytes] = [b"@multi", b"%d" % len(writes)]
+    if item.watch is not None or item.number:
+        put_array(out, _as(item))
     if item.watch is not None:
-        put_array(out, [b"@as", b"%d" % item.node, b"%d" % item.uid])
         for watched_db, key, version in item.watch:
             head.append(b"%d" % watched_db)
             head.append(key)
@@ -140,3 +160,27 @@ def _put_exec(out: list[bytes], item: Item, db: int) -> int:
             put_array(out, [b"@db", b"%d" % db])
         put_command(out, part.row, part.argv)
     return db
+
+
+def _put_import(out: list[bytes], item: Item, db: int) -> int:
+    parts = item.parts
+    assert parts is not None
+    put_array(out, [b"@import", b"%d" % len(parts), *item.argv])
+    for part in parts:
+        if part.db != db:
+            db = part.db
+            put_array(out, [b"@db", b"%d" % db])
+        put_command(out, part.row, part.argv)
+    return db
+
+
+def read_parts(reader: hiredis.Reader, table: Table, count: int, db: int) -> tuple[list[Part], int]:
+    """The ``count`` commands behind ``@multi`` or ``@import``, and the database selected after them."""
+    parts: list[Part] = []
+    while len(parts) < count:
+        argv: list[bytes] = reader.gets()
+        if argv[0] == b"@db":
+            db = int(argv[1])
+            continue
+        parts.append(Part(table.find(argv), argv, db))
+    return parts, db

@@ -73,7 +73,7 @@ class Eviction:
         ledger = self.engine.ks.ledger
         if ledger is None:
             return self.engine.instruments.process.rss_bytes()
-        return self.base_bytes + ledger.used_bytes()
+        return self.base_bytes + ledger.used_bytes() + self.engine.applier.handoff.staging.weight_bytes()
 
     def tick(self) -> None:
         """Call now and then: weigh what is not weighed, remember the time, evict where nobody writes."""
@@ -119,7 +119,7 @@ class Eviction:
 
     def _evict(self, keys_max: int) -> bool:
         """Propose keys until there is room; True if any was found."""
-        if self.policy == NOEVICTION:
+        if self.policy == NOEVICTION or self.engine.ks.following:
             return False
         engine = self.engine
         ledger = engine.ks.ledger

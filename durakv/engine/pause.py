@@ -1,7 +1,4 @@
-"""CLIENT PAUSE: requests of the paused kind wait, and so do all later ones of their session, until it ends.
-
-And CLIENT UNBLOCK, which lets one parked session go on.
-"""
+"""CLIENT PAUSE: requests of the paused kind wait, and so do all later ones of their session, until it ends."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ def begin(engine: Engine, until_ms: int, writes_only: bool) -> None:
     engine.pause_all = engine.pause_all or not writes_only
     if engine.pause_timer is not None:
         engine.pause_timer.cancel()
+    engine.pause_until_ms = until_ms
     delay_ms = max(0, until_ms - engine.clock.wall_ms())
     engine.pause_timer = engine.clock.call_later(delay_ms, engine.unpause_clients)
 

@@ -1,8 +1,8 @@
 """Who listens to which channel on this node, and how a message reaches them. [compiled]
 
 Rule: the only place that changes a session's subscriptions. It delivers to sessions of this node and hands what was
-published here to ``forward``, which tells the other nodes; what they tell us comes in through ``deliver``. Messages
-are not logged: a subscriber that is away misses them, as in Valkey.
+published here to ``forward``, which tells the group's other nodes, and ``shout``, which tells other groups; what they
+tell us comes in through ``deliver``. Messages are not logged: a subscriber that is away misses them, as in Valkey.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from durakv.resp.types import Push, Reply
 
 if TYPE_CHECKING:
     from durakv.commands.session import Session
+    from durakv.engine.usage import Usage
 
 _CLASSES: Final = {
     "g": NOTIFY_GENERIC, "$": NOTIFY_STRING, "l": NOTIFY_LIST, "s": NOTIFY_SET, "h": NOTIFY_HASH, "z": NOTIFY_ZSET,
@@ -39,6 +40,7 @@ _ALL: Final = "g$lshzxet"
 
 Index = dict[bytes, dict["Session", None]]
 Forward = Callable[[bytes, bytes, bool], None]
+Shout = Callable[[bytes, bytes], None]
 
 
 class PubSub:
@@ -48,6 +50,8 @@ class PubSub:
         self.wake = wake
         # forward(channel, message, shard): set once links to other nodes exist.
         self.forward: Forward | None = None
+        # shout(channel, message): tells the nodes of other groups; set where there may be any.
+        self.shout: Shout | None = None
         self.channels: Index = {}
         self.patterns: Index = {}
         self.shard_channels: Index = {}
@@ -55,6 +59,8 @@ class PubSub:
         self.notify_mask = 0
         self.keyspace_on = False
         self.keyevent_on = False
+        # Set while requests are counted by slot.
+        self.usage: Usage | None = None
 
     # -- subscriptions ---------------------------------------------------------------------------------------------
 
@@ -108,7 +114,15 @@ class PubSub:
         """
         if self.forward is not None:
             self.forward(channel, message, False)
+        if self.shout is not None:
+            self.shout(channel, message)
         return self.deliver(channel, message, sender)
+
+    def publish_all(self, channel: bytes, message: bytes, *, first: bool) -> None:
+        """Deliver what every node of the group publishes by itself; the ``first`` of them tells other groups."""
+        if first and self.shout is not None:
+            self.shout(channel, message)
+        self.deliver(channel, message)
 
     def spublish(self, channel: bytes, message: bytes, sender: Session | None = None) -> int:
         """publish() for shard channels."""
@@ -131,7 +145,12 @@ class PubSub:
     def deliver_shard(self, channel: bytes, message: bytes, sender: Session | None = None) -> int:
         """deliver() for shard channels."""
         subscribers = self.shard_channels.get(channel)
-        return self._send(subscribers, [b"smessage", channel, message], sender) if subscribers else 0
+        if not subscribers:
+            return 0
+        items: list[Reply] = [b"smessage", channel, message]
+        if self.usage is not None:
+            self.usage.pushed(channel, sum(len(encode(Push(items), s.protocol)) for s in subscribers))
+        return self._send(subscribers, items, sender)
 
     def show_late(self, s: Session) -> None:
         """The session's command is answered: now the messages it sent to itself. Source: server.c afterCommand()."""

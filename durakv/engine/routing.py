@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from durakv.commands.spec import READ
 from durakv.engine import failure
+from durakv.engine.places import moved
 from durakv.engine.scripts import admitted, for_leader
 from durakv.engine.transactions import WATCH_ELSEWHERE
 from durakv.resp.errors import CommandError
@@ -28,9 +29,14 @@ def away(engine: Engine, s: Session, row: Row, argv: list[bytes]) -> None:
     """A read, a write or a leader's local command (WAIT) on a node that does not lead. Raises CommandError."""
     stale_reads = s.readonly and engine.settings.replica_serve_stale_reads
     if row.kind == READ and stale_reads and not row.logged(argv):
+        if engine.refusal_reads is not None:
+            # What is here is old beyond measure, incomplete, or being replaced.
+            raise CommandError(engine.refusal_reads)
         if s.pending:
             s.held.appendleft(argv)
         else:
+            if engine.cluster_enabled and row.key_at != 0:
+                engine.gate.check_slots(row, argv)
             engine.gate.read_now(s, row, admitted(engine, s, argv) if row.runs_script else argv)
         return
     if engine.cluster_enabled and s.origin_node == engine.node_id and row.key_at != 0:
@@ -82,11 +88,3 @@ def _wait_for_leader(engine: Engine, s: Session, row: Row, argv: list[bytes]) ->
         raise CommandError(failure.NO_LEADER)
     s.blocked = True
     engine.waiting_for_leader[s] = (engine.clock.monotonic_ns() + limit_ns, row, argv)
-
-
-def moved(engine: Engine, slot: int) -> str:
-    """The redirection to the leader, or that there is none."""
-    for member in engine.consensus.view().members:
-        if member.node_id == engine.leader_id:
-            return f"MOVED {slot} {member.client_host}:{member.client_port}"
-    return "CLUSTERDOWN The cluster is down"

@@ -13,7 +13,6 @@ from durakv.commands.spec import READ, WRITE
 from durakv.observe.events import Notice
 from durakv.scripting import shebang, terms
 from durakv.scripting.host import Scripting
-from durakv.scripting.programs import sha1
 
 if TYPE_CHECKING:
     from durakv.acl.selector import CommandIndex
@@ -42,11 +41,11 @@ def install(engine: Engine) -> Scripting:
     scripting.replaying = lambda: applier.replaying
 
     def publish(shard: bool, channel: bytes, message: bytes) -> None:
-        # Every node runs the script and tells its own listeners.
+        # Every node of the group runs the script and tells its own listeners.
         if shard:
             engine.pubsub.deliver_shard(channel, message)
         else:
-            engine.pubsub.deliver(channel, message)
+            engine.pubsub.publish_all(channel, message, first=not applier.replaying)
 
     def log(level: int, line: bytes) -> None:
         wanted = engine.settings.loglevel
@@ -71,7 +70,7 @@ def admitted(engine: Engine, s: Session, argv: list[bytes]) -> list[bytes]:
         rules = argv[-1]
         argv = argv[:-1]
     over_memory = bool(engine.eviction.limit) and engine.eviction.refused()
-    return [*argv, terms.encode(engine.settings, rules, over_memory=over_memory)]
+    return [*argv, engine.scripting.terms.encode(engine.settings, rules, over_memory=over_memory)]
 
 
 def for_leader(s: Session, row: Row, argv: list[bytes]) -> list[bytes]:
@@ -85,7 +84,7 @@ def kind_of(scripting: Scripting, row: Row, argv: list[bytes]) -> int:
     if name in ("fcall", "fcall_ro"):
         return row.kind
     by_sha = name in ("evalsha", "evalsha_ro")
-    script = scripting.programs.scripts.get(argv[1].lower() if by_sha else sha1(argv[1]))
+    script = scripting.programs.scripts.get(argv[1].lower() if by_sha else scripting.name_of(argv[1]))
     if script is None:
         # EVAL_RO brings it into the cache; a name nobody knows changes nothing.
         return READ if row.kind == READ and by_sha else WRITE

@@ -1,14 +1,15 @@
 """How long commands ran: the slow log, latency spikes, and the times of INFO commandstats. [compiled]
 
 Rule: execution is timed, never the wait for commit. Only commands whose work grows with data or arguments are timed one
-by one (Row.timed); the rest cost about the same, so two looks at the clock an entry give their mean. With a slow-log
-threshold below what any command could hide in, every command is timed.
+by one (Row.run); the rest cost about the same, so two looks at the clock an entry give their mean. With a slow-log
+threshold below what any command could hide in, or when slots are charged for them, every command is timed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from durakv.commands.context import Stopwatch
 from durakv.commands.spec import FLAGS
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from durakv.commands.table import Row, Table
     from durakv.config.settings import Settings
     from durakv.engine.batch import Batch, Item
+    from durakv.engine.usage import Usage
     from durakv.observe.instruments import Instruments
     from durakv.observe.stats import Stats
     from durakv.world.ports import Clock
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 _HIDDEN_US_MAX: Final = 1000
 
 
-class Timing:
+class Timing(Stopwatch):
     """The stopwatch of one engine; see context.Stopwatch."""
 
     def __init__(self, clock: Clock, table: Table, settings: Settings, stats: Stats, instruments: Instruments) -> None:
@@ -35,17 +37,24 @@ class Timing:
         self.slowlog = instruments.slowlog
         self.latency = instruments.latency
         self.unlogged = FLAGS["skip_commandlog"]
+        # Local commands that take next to no time, or whose time is others'.
+        self.brief = FLAGS["fast"] | FLAGS["skip_commandlog"]
+        self.every = False
         # Slow ones whose client is not known yet: (argv, microseconds).
         self.slow: list[tuple[list[bytes], int]] = []
         # Timed one by one since the entry began.
         self.calls = 0
         self.ns = 0
+        # Set while commands are counted by slot, which takes the time of each.
+        self.usage: Usage | None = None
         settings.watch("slowlog-log-slower-than", lambda _: self.follow())
         self.follow()
 
     def follow(self) -> None:
         """Take over slowlog-log-slower-than."""
-        self.table.time_all(0 <= self.settings.slowlog_log_slower_than < _HIDDEN_US_MAX)
+        hidden = 0 <= self.settings.slowlog_log_slower_than < _HIDDEN_US_MAX
+        self.every = hidden or self.usage is not None
+        self.table.time_all(self.every)
 
     def now_ns(self) -> int:
         """See Stopwatch."""
@@ -56,6 +65,8 @@ class Timing:
         self.calls += 1
         self.ns += took_ns
         self.stats.took(row.name, took_ns)
+        if self.usage is not None:
+            self.usage.ran(row, argv, took_ns)
         took_us = took_ns // 1000
         if 0 <= self.slowlog.threshold_us <= took_us and not row.flags & self.unlogged:
             self.slow.append((argv, took_us))

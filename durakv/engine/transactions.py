@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from durakv.cluster.handoff.guard import on_its_way
 from durakv.commands.spec import LOCAL
 from durakv.engine.batch import ITEM_EXEC, Item, Part
+from durakv.engine.moving import Held
 from durakv.engine.scripts import admitted, for_leader
 from durakv.resp.encoder import encode
 from durakv.resp.errors import CommandError
@@ -49,9 +51,11 @@ def begin_exec(engine: Engine, s: Session) -> object:
         if row.runs_script and engine.leading:
             argv = admitted(engine, s, argv)
         if row.kind == LOCAL and row.name == "select":
-            db = _selected(argv, db, len(engine.ks.dbs))
+            db = _selected(argv, db, engine.settings.database_count())
         parts.append(Part(row, argv, db))
-        size_bytes += 32 + sum(len(arg) + 8 for arg in argv)
+        size_bytes += 32 + 8 * len(argv)
+        for arg in argv:
+            size_bytes += len(arg)
     if not engine.leading:
         return _forward(engine, s, parts)
     if engine.refusal is not None:
@@ -60,15 +64,17 @@ def begin_exec(engine: Engine, s: Session) -> object:
     if engine.batch.size_bytes + size_bytes > engine.room_bytes:
         engine.unwatch(s)
         raise CommandError(engine.throttled())
-    slots = set()
     if engine.cluster_enabled:
-        for part in parts:
-            slots.add(engine.gate.check_slots(part.row, part.argv))
-        slots.discard(-1)
+        slots = _slots(engine, s, parts)
         if len(slots) > 1:
+            engine.unwatch(s)
             raise CommandError("CROSSSLOT Keys in request don't hash to the same slot")
+        if engine.gate.usage is not None:
+            engine.gate.usage.transaction(slots)
     item = Item(ITEM_EXEC, s, None, [b"EXEC"], db, s.origin_node, s.uid)
     item.parts = parts
+    if s.epoch:
+        item.number = s.next_number()
     if s.watched:
         item.watch = [(watched_db, key, version) for (watched_db, key), version in s.watched.items()]
         s.watched = {}
@@ -77,6 +83,22 @@ def begin_exec(engine: Engine, s: Session) -> object:
         # What follows runs in a database that is settled when the SELECT runs.
         s.blocked = True
     return NO_REPLY
+
+
+def _slots(engine: Engine, s: Session, parts: list[Part]) -> dict[int, None]:
+    """The slots of a transaction, which is over when one of them is not served here. Raises CommandError."""
+    slots: dict[int, None] = {}
+    try:
+        for part in parts:
+            slots[engine.gate.check_slots(part.row, part.argv)] = None
+    except Held as held:
+        engine.unwatch(s)
+        raise CommandError(on_its_way(held.slot)) from None
+    except CommandError:
+        engine.unwatch(s)
+        raise
+    slots.pop(-1, None)
+    return slots
 
 
 def refused_exec(engine: Engine, s: Session, text: str) -> str:

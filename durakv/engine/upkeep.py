@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 INTERVAL_MS: Final = 100
 _SWEEP_KEYS_MAX: Final = 1000
+# What was deleted is freed in pieces of so many elements, a millisecond or less, with pauses for everybody else.
+_DIG_ELEMENTS: Final = 4096
+_DIG_PAUSE_MS: Final = 3
 # Memory is read from the operating system, so not at every interval.
 _MEMORY_INTERVALS: Final = 5
 
@@ -27,6 +30,9 @@ class Upkeep:
         self.engine = engine
         self.rounds = 0
         self.sweep_index = 0
+        self.digging = False
+        # DEBUG SET-ACTIVE-EXPIRE.
+        self.sweeping = True
 
     def start(self) -> None:
         """Begin."""
@@ -40,8 +46,21 @@ class Upkeep:
         self._sample()
         wait.check(engine)
         self._sweep()
+        engine.moving.free()
+        if engine.ks.graveyard.held and not self.digging:
+            self._dig()
         if engine.dirty or engine.batch.items:
             engine.schedule()
+
+    def _dig(self) -> None:
+        engine = self.engine
+        graveyard = engine.ks.graveyard
+        assert not engine.applier.in_entry, "timers run between entries"
+        self.digging = graveyard.dig(_DIG_ELEMENTS)
+        engine.stats.lazyfree_pending = len(graveyard.held)
+        engine.stats.lazyfreed = graveyard.freed
+        if self.digging:
+            engine.clock.call_later(_DIG_PAUSE_MS, self._dig)
 
     def _leader_wait(self) -> None:
         engine = self.engine
@@ -60,12 +79,18 @@ class Upkeep:
         stats.sample(engine.clock.wall_ms())
         stats.evicted_keys = engine.ks.evicted_keys
         engine.eviction.tick()
+        engine.usage.tick()
         if self.rounds % _MEMORY_INTERVALS == 0:
             stats.memory_peak_bytes = max(stats.memory_peak_bytes, engine.eviction.used_bytes())
 
     def _sweep(self) -> None:
         engine = self.engine
-        if not engine.leading or engine.refusal is not None or self.sweep_index > engine.applier.applied:
+        if not self.sweeping or not engine.leading or engine.refusal is not None:
+            return
+        if self.sweep_index > engine.applier.applied:
+            return
+        if engine.ks.following:
+            # The source says when keys expire.
             return
         now_ms = engine.clock.wall_ms()
         for db in engine.ks.dbs:

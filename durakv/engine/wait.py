@@ -55,8 +55,9 @@ def begin(engine: Engine, session: Session, local: int, replicas: int, timeout_m
 
 def counts(engine: Engine, waiting: Wait) -> tuple[int, int]:
     """(1 if synced here, other nodes that have it synced)."""
-    # Writes that earlier leaders acknowledged to this client lie before this leader's first entry.
-    index = max(waiting.index, engine.term_start)
+    # Writes that earlier leaders acknowledged to this client lie before this leader's first entry, and those that other
+    # groups did, to slots that have come here since, before the entry that took these over.
+    index = max(waiting.index, engine.term_start, engine.moving.gained_index)
     local = 1 if engine.consensus.durable_index() >= index else 0
     return local, engine.consensus.stable_replicas(index)
 

@@ -37,6 +37,10 @@ def digest(ks: Keyspace) -> bytes:
         total.update(ks.accounts.canonical())
     if ks.programs is not None:
         total.update(ks.programs.canonical())
+    if ks.source is not None:
+        total.update(ks.source.canonical())
+    if ks.handoff is not None:
+        total.update(ks.handoff.canonical())
     return total.digest()
 
 

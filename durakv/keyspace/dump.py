@@ -43,18 +43,28 @@ _BAD_FOOTER: Final = "DUMP payload version or checksum are wrong"
 
 def dump_payload(value: object) -> bytes:
     """``value`` as RESTORE takes it."""
+    data, version = dump_body(value)
+    data += pack("<H", version)
+    return data + _U64.pack(crc64(data))
+
+
+def dump_body(value: object, *, redis_7_0: bool = False) -> tuple[bytes, int]:
+    """The type byte and the content of ``value``, and the version a payload of it has.
+
+    ``redis_7_0``: as Redis 7.0 takes it: without deadlines of fields, and without when a consumer last got something.
+    """
     out: list[bytes] = []
     version = WRITTEN_VERSION
     if isinstance(value, Stream):
-        if streamrdb.save(out, value, _put_length, _put_string) == streamrdb.TYPE_7_2:
+        if streamrdb.save(out, value, _put_length, _put_string, redis_7_0=redis_7_0) == streamrdb.TYPE_7_2:
             version = STREAM_VERSION
+    elif isinstance(value, Hash) and redis_7_0:
+        _put_hash(out, value)
     else:
         if isinstance(value, Hash) and value.deadlines is not None:
             version = FIELD_DEADLINES_VERSION
         _put_value(out, value)
-    out.append(pack("<H", version))
-    body = b"".join(out)
-    return body + _U64.pack(crc64(body))
+    return b"".join(out), version
 
 
 def _put_value(out: list[bytes], value: object) -> None:
@@ -77,11 +87,7 @@ def _put_value(out: list[bytes], value: object) -> None:
     elif isinstance(value, Hash) and value.deadlines is not None:
         _put_timed_hash(out, value)
     elif isinstance(value, Hash):
-        out.append(b"\x04")
-        _put_length(out, len(value.fields))
-        for field, content in value.fields.items():
-            _put_string(out, field)
-            _put_string(out, content)
+        _put_hash(out, value)
     elif isinstance(value, ZSet):
         out.append(b"\x05")
         _put_length(out, len(value))
@@ -90,6 +96,14 @@ def _put_value(out: list[bytes], value: object) -> None:
             out.append(_DOUBLE.pack(score))
     else:
         raise AssertionError(f"no dump is known for {type(value).__name__}")
+
+
+def _put_hash(out: list[bytes], value: Hash) -> None:
+    out.append(b"\x04")
+    _put_length(out, len(value.fields))
+    for field, content in value.fields.items():
+        _put_string(out, field)
+        _put_string(out, content)
 
 
 def _put_timed_hash(out: list[bytes], value: Hash) -> None:

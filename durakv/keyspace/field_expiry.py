@@ -62,7 +62,7 @@ class FieldExpiry:
         ks = self.db.ks
         if deadlines is None or deadlines.next_ms() > ks.now_ms:
             return value
-        if ks.writing:
+        if ks.writing and not ks.following:
             return self._expire(key, value)
         for field in deadlines.due(ks.now_ms):
             if deadlines.at_ms[field] > ks.log_ms:

@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from durakv.keyspace import journal
 from durakv.keyspace.field_expiry import EventSink, FieldExpiry
+from durakv.keyspace.graveyard import Graveyard
 from durakv.keyspace.slots import SLOTS, slot_of
 from durakv.keyspace.values.hash import Hash
+from durakv.keyspace.values.stream import Stream
+from durakv.keyspace.written import Written
 from durakv.resp.errors import WRONGTYPE, CommandError
 
 if TYPE_CHECKING:
     from durakv.acl.accounts import Accounts
+    from durakv.cluster.handoff.hub import Handoff
+    from durakv.engine.source import Source
     from durakv.keyspace.access import Access
     from durakv.keyspace.ledger import Ledger
     from durakv.scripting.programs import Programs
@@ -45,12 +50,23 @@ class Db:
         # (deadline_ms, key), lazily stale; derived from exps, so not part of replicated state.
         self.deadlines: list[tuple[int, bytes]] = []
         self.fields = FieldExpiry(self)
+        # Only where checkpoints are kept.
+        self.written: Written | None = None
+        # Most commands look at one key again and again.
+        self._last_key = b""
+        self._last_slot = slot_of(b"")
+
+    def _slot(self, key: bytes) -> int:
+        if key is not self._last_key:
+            self._last_key = key
+            self._last_slot = slot_of(key)
+        return self._last_slot
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> object | None:
         """The live value or None. Inside apply an expired key is deleted on the way."""
-        slot = slot_of(key)
+        slot = self._slot(key)
         d = self.slots[slot]
         if d is None:
             return None
@@ -70,6 +86,12 @@ class Db:
                     return None
         if self.ks.access is not None:
             self.ks.access.used(self, key)
+        if type(value) is Stream and self.ks.writing:
+            # Consumer groups change without a change of the key that clients could hear of.
+            if self.written is not None:
+                self.written.dirty[key] = None
+            if self.ks.hears_streams:
+                self.ks.streams_used.append((self.number, key))
         return value
 
     def peek(self, key: bytes) -> object | None:
@@ -122,7 +144,7 @@ class Db:
 
     def put(self, key: bytes, value: object) -> None:
         """Store ``value`` and drop any deadline."""
-        slot = slot_of(key)
+        slot = self._slot(key)
         d = self.slots[slot]
         if d is None:
             d = {}
@@ -132,14 +154,19 @@ class Db:
         journal.steps.append((self, _UNDO_VALUE, key, old))
         if old is None:
             self.size += 1
-        elif self.nexp:
-            self._drop_expiry(key, slot)
+        else:
+            if self.nexp:
+                self._drop_expiry(key, slot)
+            if type(old) is not bytes:
+                self.ks.graveyard.bury(old)
         if type(value) is Hash or type(old) is Hash:
             self.fields.replaced(key, old, value)
         if self.ks.ledger is not None:
             self.ks.ledger.replaced(self, slot, key, old, value)
         if self.ks.access is not None:
             self.ks.access.used(self, key)
+        if self.written is not None:
+            self.written.dirty[key] = None
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
@@ -156,12 +183,14 @@ class Db:
         before = len(d)
         d[key] = value
         self.size += len(d) - before
+        if self.written is not None:
+            self.written.dirty[key] = value
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
     def put_keep(self, key: bytes, value: object) -> None:
         """Store ``value`` and keep the deadline, if any."""
-        slot = slot_of(key)
+        slot = self._slot(key)
         d = self.slots[slot]
         if d is None:
             d = {}
@@ -171,12 +200,34 @@ class Db:
         journal.steps.append((self, _UNDO_VALUE, key, old))
         if old is None:
             self.size += 1
+        elif type(old) is not bytes:
+            self.ks.graveyard.bury(old)
         if type(value) is Hash or type(old) is Hash:
             self.fields.replaced(key, old, value)
         if self.ks.ledger is not None:
             self.ks.ledger.replaced(self, slot, key, old, value)
         if self.ks.access is not None:
             self.ks.access.used(self, key)
+        if self.written is not None:
+            self.written.dirty[key] = None
+        if self.ks.listening:
+            self.ks.changed.append((self.number, key))
+
+    def put_keep_last(self, key: bytes, value: bytes) -> None:
+        """``put_keep`` of a string in place of a string or nothing, as the last act of a command; see put_last()."""
+        if self.ks.undo_whole or self.ks.ledger is not None or self.ks.access is not None:
+            self.put_keep(key, value)
+            return
+        slot = self._slot(key)
+        d = self.slots[slot]
+        if d is None:
+            d = {}
+            self.slots[slot] = d
+        before = len(d)
+        d[key] = value
+        self.size += len(d) - before
+        if self.written is not None:
+            self.written.dirty[key] = None
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
@@ -189,12 +240,21 @@ class Db:
 
     def touched(self, key: bytes) -> None:
         """Say that the value at ``key`` was changed in place (a collection or a bytearray)."""
+        if self.written is not None:
+            self.written.dirty[key] = None
+        if self.ks.listening:
+            self.ks.changed.append((self.number, key))
+
+    def patched(self, key: bytes, start: int, stop: int) -> None:
+        """Say that bytes ``start`` up to ``stop`` of the bytearray at ``key`` were changed in place, or are new."""
+        if self.written is not None:
+            self.written.patched(key, start, stop)
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
     def set_expiry(self, key: bytes, at_ms: int) -> None:
         """Give an existing key a deadline in Unix ms."""
-        slot = slot_of(key)
+        slot = self._slot(key)
         e = self.exps[slot]
         if e is None:
             e = {}
@@ -207,6 +267,8 @@ class Db:
         heappush(self.deadlines, (at_ms, key))
         if len(self.deadlines) > 2 * self.nexp + 1024:
             self._rebuild_deadlines()
+        if self.written is not None:
+            self.written.dirty[key] = None
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
@@ -214,6 +276,8 @@ class Db:
         """Remove the deadline; False when there was none."""
         if not self.nexp or not self._drop_expiry(key, slot_of(key)):
             return False
+        if self.written is not None:
+            self.written.dirty[key] = None
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
         return True
@@ -221,13 +285,20 @@ class Db:
     def flush(self) -> None:
         """Remove every key."""
         self.ks.flushes += 1
+        if self.ks.guarded:
+            self.ks.emptied.append(self.number)
         if self.ks.listening:
             for d in self.slots:
                 if d:
                     for key in d:
                         self.ks.changed.append((self.number, key))
-        journal.steps.append((self, _UNDO_FLUSH, (self.slots, self.exps, self.size, self.nexp), self.deadlines))
+        before = (self.slots, self.exps, self.size, self.nexp, self.written)
+        journal.steps.append((self, _UNDO_FLUSH, before, self.deadlines))
         self.fields.emptied()
+        if self.written is not None:
+            self.written = Written(self.ks.next_phys)
+            self.ks.next_phys += 1
+        self.bury_all()
         self.slots = [None] * SLOTS
         self.exps = [None] * SLOTS
         self.size = 0
@@ -240,9 +311,16 @@ class Db:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
+    def bury_all(self) -> None:
+        """All keys are about to be left: see Graveyard."""
+        graveyard = self.ks.graveyard
+        graveyard.bury_whole(self.deadlines, len(self.deadlines))
+        graveyard.bury_whole(self.exps, self.nexp)
+        graveyard.bury_whole(self.slots, self.size)
+
     def _expired(self, key: bytes, at_ms: int) -> None:
         ks = self.ks
-        if ks.writing:
+        if ks.writing and not ks.following:
             self.remove(key)
             ks.expired_keys += 1
             ks.expired_now.append((self.number, key))
@@ -253,11 +331,13 @@ class Db:
 
     def remove(self, key: bytes) -> None:
         """Take a stored key away, live or not."""
-        slot = slot_of(key)
+        slot = self._slot(key)
         d = self.slots[slot]
         assert d is not None
         old = d.pop(key)
         self.size -= 1
+        if type(old) is not bytes:
+            self.ks.graveyard.bury(old)
         journal.steps.append((self, _UNDO_VALUE, key, old))
         if not d:
             self.slots[slot] = None
@@ -269,6 +349,8 @@ class Db:
             self.ks.ledger.replaced(self, slot, key, old, None)
         if self.ks.access is not None:
             self.ks.access.forget(self, key)
+        if self.written is not None:
+            self.written.dirty[key] = None
         if self.ks.listening:
             self.ks.changed.append((self.number, key))
 
@@ -298,8 +380,10 @@ class Db:
         """Revert one journal step. Insertion order inside a slot is not restored: nothing applied depends on it."""
         if op == _UNDO_FLUSH:
             assert isinstance(a, tuple) and isinstance(b, list)
-            self.slots, self.exps, self.size, self.nexp = a
+            self.slots, self.exps, self.size, self.nexp, self.written = a
             self.deadlines = b
+            if self.ks.guarded:
+                self.ks.emptied.pop()
             if self.ks.ledger is not None:
                 self.ks.ledger.emptied(self)
             return
@@ -350,6 +434,8 @@ class Keyspace:
 
     def __init__(self, count: int = 16) -> None:
         self.dbs: list[Db] = [Db(self, n) for n in range(count)]
+        # Number for the rows of the next database that is emptied.
+        self.next_phys = count
         self.now_ms = 0
         # Time of the last applied entry; never decreases.
         self.log_ms = 0
@@ -358,15 +444,29 @@ class Keyspace:
         # When something wants to hear of changes (watched keys, parked clients, tracking), (db, key) go to `changed`.
         self.listening = False
         self.changed: list[tuple[int, bytes]] = []
+        # Streams that writes looked at go to `streams_used`, for whoever copies keys while they change.
+        self.hears_streams = False
+        self.streams_used: list[tuple[int, bytes]] = []
+        # Not all slots are this group's, or not always were: units of the log look at the slots of their keys.
+        self.guarded = False
+        # Which slots those are; replicated state beside the databases.
+        self.handoff: Handoff | None = None
         # A unit of several commands may have to be undone as a whole: every step must be kept.
         self.undo_whole = False
         # Users, once an engine has given them; replicated state beside the databases.
         self.accounts: Accounts | None = None
         # Scripts and functions, likewise.
         self.programs: Programs | None = None
+        # Whom the group follows, likewise. While it follows, the source decides when keys expire; `read_only` holds
+        # except while what it sent is applied.
+        self.source: Source | None = None
+        self.following = False
+        self.read_only = False
         # Both exist only where maxmemory, or its policy, asks for them.
         self.ledger: Ledger | None = None
         self.access: Access | None = None
+        # Large values that were deleted; no part of the state.
+        self.graveyard = Graveyard()
         self.expired_keys = 0
         self.evicted_keys = 0
         self.expired_fields = 0
@@ -374,8 +474,33 @@ class Keyspace:
         self.sink: EventSink | None = None
         # How often a database was emptied; only that it differs means something.
         self.flushes = 0
+        # Where slots may move: the databases that the current unit emptied, by number.
+        self.emptied: list[int] = []
         # Keys the current unit found expired, for keyspace events.
         self.expired_now: list[tuple[int, bytes]] = []
+
+    def write_down(self) -> None:
+        """From now on what changes is marked, for checkpoints."""
+        for db in self.dbs:
+            db.written = Written(db.number)
+
+    def empty(self) -> None:
+        """Forget all keys at once, before a snapshot's are loaded; nothing is journaled, nobody is told of keys."""
+        self.flushes += 1
+        self.changed.clear()
+        self.expired_now.clear()
+        for db in self.dbs:
+            db.bury_all()
+            db.slots = [None] * SLOTS
+            db.exps = [None] * SLOTS
+            db.size = db.nexp = 0
+            db.deadlines = []
+            db.fields = FieldExpiry(db)
+            db.written = None
+            if self.ledger is not None:
+                self.ledger.emptied(db)
+            if self.access is not None:
+                self.access.emptied(db)
 
     def swap(self, first: int, second: int) -> None:
         """SWAPDB: exchange the contents of two databases."""

@@ -9,6 +9,7 @@ from itertools import islice
 from sys import getsizeof
 from typing import Final
 
+from durakv.keyspace.values.blocks import Blocks
 from durakv.keyspace.values.hash import Hash
 from durakv.keyspace.values.listvalue import ListValue
 from durakv.keyspace.values.setvalue import SetValue
@@ -24,7 +25,8 @@ ACCESS_BYTES: Final = 100
 _BYTES_HEADER: Final = 33
 _SAMPLES: Final = 5
 _FLOAT_BYTES: Final = 32
-_PAIR_BYTES: Final = 80
+# Two places in lists, some of them empty.
+_PAIR_BYTES: Final = 18
 _OBJECT_BYTES: Final = 64
 _CONSUMER_BYTES: Final = 400
 _PENDING_BYTES: Final = 150
@@ -47,7 +49,9 @@ def weight_of(value: object) -> int:
         n = len(value.items)
         # A deque holds 64 pointers a block.
         each = _mean([bytes_weight(len(item)) for item in _few(value.items)])
-        return _OBJECT_BYTES + getsizeof(value.items) + n * each
+        items = value.items
+        own = sum([getsizeof(block) for block in items.blocks]) if isinstance(items, Blocks) else getsizeof(items)
+        return _OBJECT_BYTES + own + n * each
     if type(value) is SetValue:
         n = len(value.members)
         each = _mean([bytes_weight(len(member)) for member in value.members[:_SAMPLES]])

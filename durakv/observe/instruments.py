@@ -19,15 +19,23 @@ if TYPE_CHECKING:
 
 
 class Instruments:
-    """``slowlog``, ``latency``, ``monitors`` and the ``process`` probe; ``wake`` asks for a flush of a session."""
+    """``slowlog``, ``large_requests``, ``large_replies``, ``latency``, ``monitors`` and the ``process`` probe.
+
+    ``wake`` asks for a flush of a session.
+    """
 
     def __init__(self, settings: Settings, process: ProcessProbe, wake: Callable[[Session], None]) -> None:
         self.settings = settings
         self.process = process
         self.slowlog = SlowLog()
+        self.large_requests = SlowLog()
+        self.large_replies = SlowLog()
         self.latency = LatencyMonitor()
         self.monitors = Monitors(wake)
-        for name in ("slowlog-log-slower-than", "slowlog-max-len", "latency-monitor-threshold"):
+        for name in (
+            "slowlog-log-slower-than", "slowlog-max-len", "latency-monitor-threshold", "commandlog-request-larger-than",
+            "commandlog-large-request-max-len", "commandlog-reply-larger-than", "commandlog-large-reply-max-len",
+        ):  # fmt: skip
             settings.watch(name, self._follow)
         self._follow("")
 
@@ -35,4 +43,10 @@ class Instruments:
         self.slowlog.threshold_us = self.settings.slowlog_log_slower_than
         self.slowlog.length_max = self.settings.slowlog_max_len
         self.slowlog.trim()
+        self.large_requests.threshold_us = self.settings.commandlog_request_larger_than
+        self.large_requests.length_max = self.settings.commandlog_large_request_max_len
+        self.large_requests.trim()
+        self.large_replies.threshold_us = self.settings.commandlog_reply_larger_than
+        self.large_replies.length_max = self.settings.commandlog_large_reply_max_len
+        self.large_replies.trim()
         self.latency.threshold_ms = self.settings.latency_monitor_threshold

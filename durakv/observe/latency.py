@@ -54,3 +54,41 @@ class LatencyMonitor:
         for name in gone:
             del self.events[name]
         return len(gone)
+
+
+_COLUMNS: Final = 80
+_ROWS: Final = 4
+_TOPS: Final = "_o#"
+
+
+def graph(event: str, spikes: Spikes, now_s: int) -> str:
+    """The samples as columns of letters, older ones left, each over its age; Valkey's layout (latency.c)."""
+    values = [took_ms for _, took_ms in spikes.samples]
+    low, high = min(values), max(values)
+    labels = [_age(now_s - at_s) for at_s, _ in spikes.samples]
+    lines = [f"{event} - high {high} ms, low {low} ms (all time high {spikes.worst_ms} ms)", "-" * _COLUMNS]
+    for start in range(0, len(values), _COLUMNS):
+        if start:
+            lines.append("")
+        columns = [_column(value - low, high - low) for value in values[start : start + _COLUMNS]]
+        names = labels[start : start + _COLUMNS]
+        lines += ["".join(column[row] for column in columns) for row in range(_ROWS)]
+        lines.append(" " * len(columns))
+        for at in range(max(map(len, names))):
+            lines.append("".join(name[at] if at < len(name) else " " for name in names))
+    return "\n".join(lines) + "\n"
+
+
+def _column(above: int, span: int) -> str:
+    """One value, top row first."""
+    steps = len(_TOPS) * _ROWS
+    step = min(above * steps // max(1, span), steps - 1)
+    full, top = divmod(step, len(_TOPS))
+    return " " * (_ROWS - full - 1) + _TOPS[top] + "|" * full
+
+
+def _age(seconds: int) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(0, seconds)}s"

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 HIDDEN: Final = b"(redacted)"
-_SECRET_DIRECTIVES: Final = (b"requirepass", b"masterauth", b"primaryauth", b"masteruser", b"primaryuser")
+_SECRET_DIRECTIVES: Final = (b"requirepass", b"masterauth", b"primaryauth", b"masteruser", b"primaryuser",
+                             b"tls-key-file-pass", b"tls-client-key-file-pass")  # fmt: skip
 
 
 def redacted(argv: list[bytes]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""SLOWLOG: the last requests that took longer than a threshold, newest first.
+"""SLOWLOG and COMMANDLOG: the last requests that took longer, or were larger, than a threshold, newest first.
 
 Rule: keeps shortened, redacted copies; a large argument costs at most 128 bytes here.
 """
@@ -15,7 +15,7 @@ _ARG_BYTES_MAX: Final = 128
 
 
 class SlowEntry:
-    """One request. ``at_s`` Unix seconds, ``took_us`` microseconds."""
+    """One request. ``at_s`` Unix seconds, ``took_us`` microseconds, or bytes in the logs of large ones."""
 
     __slots__ = ("address", "argv", "at_s", "entry_id", "name", "took_us")
 
@@ -29,7 +29,10 @@ class SlowEntry:
 
 
 class SlowLog:
-    """A ring of ``length_max`` entries. Callers compare with ``threshold_us`` first (-1: nothing is kept)."""
+    """A ring of ``length_max`` entries. Callers compare with ``threshold_us`` first (-1: nothing is kept).
+
+    The logs of large requests and replies count bytes where this says microseconds.
+    """
 
     def __init__(self, threshold_us: int = 10_000, length_max: int = 128) -> None:
         self.threshold_us = threshold_us

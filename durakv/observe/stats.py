@@ -10,6 +10,31 @@ from typing import Final
 _RATE_SAMPLES: Final = 16
 _ERRORS_MAX: Final = 128
 _FSYNC_BUCKETS: Final = 40
+_FINEST_NS: Final = 1032
+# The last holds all above one second.
+_TIME_BUCKETS: Final = 21
+
+
+class Timed:
+    """Calls of one command that were timed; ``counts[k]`` of them took up to ``bucket_ns(k)``, more than before."""
+
+    __slots__ = ("calls", "counts", "total_ns")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.total_ns = 0
+        self.counts = [0] * _TIME_BUCKETS
+
+    def add(self, took_ns: int) -> None:
+        """One call more."""
+        self.calls += 1
+        self.total_ns += took_ns
+        self.counts[min((took_ns // _FINEST_NS).bit_length(), _TIME_BUCKETS - 1)] += 1
+
+
+def bucket_ns(k: int) -> int:
+    """Upper bound of a bucket: Valkey's histogram at two digits (latency.c) ends them at 1.031, 2.063, ... us."""
+    return (_FINEST_NS << k) - 1
 
 
 class Stats:
@@ -29,6 +54,9 @@ class Stats:
         self.errors = 0
         self.internal_errors = 0
         self.rejected_calls = 0
+        # Pieces of input taken and of output given, of clients.
+        self.reads = 0
+        self.writes = 0
         self.bytes_in = 0
         self.bytes_out = 0
         self.peer_bytes_in = 0
@@ -37,6 +65,9 @@ class Stats:
         self.keyspace_misses = 0
         self.expired_keys = 0
         self.evicted_keys = 0
+        # Large values that were deleted: still being taken apart, and gone.
+        self.lazyfree_pending = 0
+        self.lazyfreed = 0
         self.pubsub_messages = 0
         self.forwarded = 0
         self.throttled = 0
@@ -60,7 +91,7 @@ class Stats:
         self.plain_ns = 0
         # Error prefix -> count; per command (full lower-case name) what was timed as (calls, ns), and rejections.
         self.error_counts: dict[str, int] = {}
-        self.timed: dict[str, tuple[int, int]] = {}
+        self.timed: dict[str, Timed] = {}
         self.rejected: dict[str, int] = {}
         self._at = 0
         self._last_ms = 0
@@ -83,13 +114,49 @@ class Stats:
 
     def took(self, name: str, took_ns: int) -> None:
         """Add the time of one call of command ``name``."""
-        calls, total_ns = self.timed.get(name, (0, 0))
-        self.timed[name] = (calls + 1, total_ns + took_ns)
+        timed = self.timed.get(name)
+        if timed is None:
+            timed = Timed()
+            self.timed[name] = timed
+        timed.add(took_ns)
 
     def mean_us(self, name: str) -> float:
         """Mean microseconds of a call: of the calls timed, else of all commands that are not timed one by one."""
-        calls, total_ns = self.timed.get(name, (self.plain_calls, self.plain_ns))
-        return total_ns / calls / 1000 if calls else 0.0
+        timed = self.timed.get(name)
+        if timed is not None:
+            return timed.total_ns / timed.calls / 1000
+        return self.plain_ns / self.plain_calls / 1000 if self.plain_calls else 0.0
+
+    def buckets(self, name: str, calls: int) -> list[tuple[int, int]]:
+        """(upper bound in ns, calls up to it) from the first bucket that holds any to the last.
+
+        Of ``calls`` that were not timed one by one, all are in the bucket of their mean.
+        """
+        timed = self.timed.get(name)
+        if timed is None:
+            timed = Timed()
+            timed.counts[min((int(self.mean_us(name) * 1000) // _FINEST_NS).bit_length(), _TIME_BUCKETS - 1)] = calls
+        out: list[tuple[int, int]] = []
+        seen = 0
+        for k in range(_TIME_BUCKETS):
+            if timed.counts[k]:
+                seen += timed.counts[k]
+                out.append((bucket_ns(k), seen))
+        return out
+
+    def percentiles_us(self, name: str, calls: int, wanted: list[float]) -> list[float]:
+        """Upper bounds of the buckets that hold the percentiles, in microseconds; zeros without calls."""
+        found = self.buckets(name, calls)
+        total = found[-1][1] if found else 0
+        out: list[float] = []
+        for percent in wanted:
+            at_ns = 0
+            for bound_ns, seen in found:
+                at_ns = bound_ns
+                if seen >= total * percent / 100.0:
+                    break
+            out.append(at_ns / 1000)
+        return out
 
     def reject(self, name: str) -> None:
         """Count a call refused before it ran."""

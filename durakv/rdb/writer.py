@@ -44,7 +44,7 @@ class VersionTooLow(Exception):
 
 
 class RdbWriter:
-    """Call ``aux``, ``function``, then per database ``database`` and ``put`` for its keys, then ``finish``."""
+    """Call ``aux``, ``function``, then per database ``database`` or ``select`` and ``put``, then ``finish``."""
 
     def __init__(self, sink: Sink, version_max: int = kinds.VALKEY_VERSION_MAX) -> None:
         self.version = VERSION_MIN
@@ -72,6 +72,10 @@ class RdbWriter:
         self._add(
             bytes((kinds.OP_SELECT,)) + length(number) + bytes((kinds.OP_RESIZE,)) + length(keys) + length(deadlines)
         )
+
+    def select(self, number: int) -> None:
+        """As database(), where nobody knows how many keys follow; a database may be selected more than once."""
+        self._add(bytes((kinds.OP_SELECT,)) + length(number))
 
     def put(self, key: bytes, kind: int, body: bytes, expire_ms: int) -> None:
         """A key with the body of its value; ``expire_ms`` in unix ms, -1 for none."""

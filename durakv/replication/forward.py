@@ -1,9 +1,12 @@
 """Requests of a follower's clients, run by the leader, and pushes to other nodes' subscribers.
 
-Each request is sent at most once. When the link or the leader is lost while a write is out, the client is told that its
-outcome is unknown and is disconnected; a lost read is answered with a definite error. ``epoch`` counts such losses per
-session, so a late reply of an earlier time is recognised and dropped. Requests of an epoch are numbered from 1: a
-leader that no longer knows the session takes no other first request, or its reply would be taken for an older one's.
+Each request is sent at most once. When the link or the leader is lost while a write is out, the client waits for this
+node's own apply to execute it, until a new leader's first entry is applied and a few election timeouts at most: entries
+name the requests of followers' clients, and every node has the same reply. What does not show up is told to be unknown
+and its client is disconnected; a lost read, or what was never handed to the link, is answered with a definite error.
+``epoch`` counts losses per session, so a late reply of an earlier time is recognised and dropped. Requests of an epoch
+are numbered from 1: a leader that no longer knows the session takes no other first request, or its reply would be taken
+for an older one's.
 Forward frame: per request u64 uid, u32 epoch, u32 number, u16 db, u8 protocol, u8 type, u32 length, RESP arrays.
 Reply frame: per reply u64 uid, u32 epoch, u8 flags (1 = close the client), u32 length, encoded reply (absent for a bare
 close).
@@ -11,6 +14,7 @@ close).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from struct import Struct
 from typing import TYPE_CHECKING, Final, Protocol
@@ -43,6 +47,13 @@ TYPE_EXEC_WATCHED: Final = 3
 
 FLAG_CLOSE: Final = 1
 _ABORTED: Final = b"*-1\r\n"
+# What a request is to the home node: a read; a write, whose reply own apply has too; one whose reply it has not.
+READ_OUT: Final = 0
+WRITE_OUT: Final = 1
+OPAQUE_OUT: Final = 2
+# An election is drawn from one to two timeouts, and the new leader must commit what the old one left.
+_DOUBT_TIMEOUTS: Final = 3
+_LOST_READ: Final = "CLUSTERDOWN the leader was lost before it answered this read; send it again"
 _NOT_LEADING: Final = "CLUSTERDOWN this node no longer leads; nothing was logged, try again"
 # Keeps one frame of forwarded requests well under what a peer accepts.
 _FRAME_BYTES_SOFT: Final = 1 << 20
@@ -61,9 +72,13 @@ class Links(Protocol):
 
 
 class Out:
-    """What a home node has out for one of its sessions."""
+    """What a home node has out for one of its sessions.
 
-    __slots__ = ("epoch", "leader", "parts", "requests", "session", "writes")
+    ``owed``: one of READ_OUT, WRITE_OUT, OPAQUE_OUT per request without a reply, in order; the last has number
+    ``requests``. ``unsent`` of them wait for the end of the turn. ``executed``: replies of own apply, by number.
+    """
+
+    __slots__ = ("epoch", "executed", "leader", "owed", "parts", "requests", "session", "unsent", "writes")
 
     def __init__(self, session: Session, leader: int, epoch: int) -> None:
         self.session = session
@@ -71,6 +86,9 @@ class Out:
         self.epoch = epoch
         self.requests = 0
         self.writes = 0
+        self.owed: deque[int] = deque()
+        self.unsent = 0
+        self.executed: dict[int, bytes] = {}
         # The queue of a transaction that is out.
         self.parts: list[Part] | None = None
 
@@ -89,6 +107,7 @@ class RemoteSink:
         if s.out:
             for wire in s.out:
                 self.hub.queue_reply(s.origin_node, s.uid, self.epoch, 0, wire)
+            s.answered += len(s.out)
             s.out.clear()
             s.out_bytes = 0
 
@@ -117,6 +136,10 @@ class ForwardHub:
         self.engine = engine
         self.transport = transport
         self.outstanding: dict[int, Out] = {}
+        # Lost with writes out; by uid, until own apply shows them or the wait ends.
+        self.doubtful: dict[int, Out] = {}
+        self.queued: list[Out] = []
+        engine.applier.on_executed = self.executed
         self.epochs = 0
         self.requests: list[bytes] = []
         self.requests_bytes = 0
@@ -132,7 +155,11 @@ class ForwardHub:
         row = self.engine.table.find(argv)
         body: list[bytes] = []
         put_array(body, argv)
-        self._request(session, session.db, TYPE_COMMAND, b"".join(body), row.kind == WRITE)
+        if row.kind == WRITE:
+            kind = OPAQUE_OUT if row.is_blocking else WRITE_OUT
+        else:
+            kind = OPAQUE_OUT if row.name == "client|unblock" else READ_OUT
+        self._request(session, session.db, TYPE_COMMAND, b"".join(body), kind)
 
     def forward_exec(self, session: Session, commands: list[list[bytes]], parts: list[Part], *, watching: bool) -> None:
         """See Forwarder."""
@@ -140,10 +167,13 @@ class ForwardHub:
         for argv in commands:
             put_array(body, argv)
         kind = TYPE_EXEC_WATCHED if watching else TYPE_EXEC
-        self._request(session, session.db, kind, b"".join(body), True, parts)
+        # Other nodes run its writes only.
+        told = WRITE_OUT if all(part.row.kind == WRITE for part in parts) else OPAQUE_OUT
+        self._request(session, session.db, kind, b"".join(body), told, parts)
 
     def drop(self, session: Session) -> None:
         """See Forwarder."""
+        self.doubtful.pop(session.uid, None)
         out = self.outstanding.pop(session.uid, None)
         if out is not None:
             self._queue(_REQUEST.pack(session.uid, out.epoch, 0, 0, 2, TYPE_DROP, 0))
@@ -156,7 +186,7 @@ class ForwardHub:
             self.transport.send(node_id, LANE_BULK, KIND_PUBLISH, payload)
 
     def _request(
-        self, s: Session, db: int, kind: int, body: bytes, is_write: bool, parts: list[Part] | None = None
+        self, s: Session, db: int, kind: int, body: bytes, told: int, parts: list[Part] | None = None
     ) -> None:  # fmt: skip
         out = self.outstanding.get(s.uid)
         if out is None:
@@ -164,7 +194,10 @@ class ForwardHub:
             out = Out(s, self.engine.leader_id, self.epochs)
             self.outstanding[s.uid] = out
         out.requests += 1
-        out.writes += is_write
+        out.writes += told != READ_OUT
+        out.owed.append(told)
+        out.unsent += 1
+        self.queued.append(out)
         if parts is not None:
             # Before anything is sent: when the link turns out to be broken, nothing is outstanding afterwards.
             out.parts = parts
@@ -182,6 +215,10 @@ class ForwardHub:
         if node_id in (0, self.engine.leader_id):
             self.requests = []
             self.requests_bytes = 0
+            self.queued = []
+        if self.engine.leading and not node_id:
+            # Whatever ends with this node's own time as leader is answered with that.
+            self._end_doubts(list(self.doubtful.values()))
         gone = [out for out in self.outstanding.values() if node_id in (0, out.leader)]
         for out in gone:
             del self.outstanding[out.session.uid]
@@ -189,7 +226,12 @@ class ForwardHub:
                 # The leader forgets this session with the link; EXEC must not succeed unwatched.
                 out.session.watched = {WATCH_LOST: 0}
             if out.session.pending:
-                self.engine.forward_lost(out.session, maybe_logged=out.writes > 0)
+                if out.unsent == len(out.owed):
+                    # Nothing of it left this node, whatever it was going to wait for.
+                    out.session.blocked = False
+                    self.engine.forward_lost(out.session, maybe_logged=False)
+                else:
+                    self._doubt(out)
         if node_id:
             images = [s for origin, s in self.engine.by_origin.items() if origin[0] == node_id != self.engine.node_id]
             if images:
@@ -197,6 +239,78 @@ class ForwardHub:
                 self.transport.cut(node_id)
             for session in images:
                 self.engine.close_session(session)
+
+    # -- home node: what was out when the leader was lost --------------------------------------------------------
+
+    def executed(self, asked: list[bytes], reply: object) -> None:
+        """Own apply has run a follower's request: ``asked`` is its node, uid, epoch and number."""
+        if int(asked[0]) != self.engine.node_id:
+            return
+        uid, number = int(asked[1]), int(asked[3])
+        doubtful = self.doubtful.get(uid)
+        out = self.outstanding.get(uid) if doubtful is None else doubtful
+        if out is None or out.epoch != int(asked[2]):
+            return
+        at = number - out.requests + len(out.owed) - 1
+        # Answered already, or parked.
+        if not 0 <= at < len(out.owed) or out.owed[at] != WRITE_OUT:
+            return
+        out.executed[number] = encode(reply, out.session.protocol)
+        if doubtful is not None:
+            self._settle(doubtful)
+
+    def _may_wait(self, out: Out) -> bool:
+        """Whether own apply can answer: it has all the replies, and that an entry is committed is all that counts.
+
+        With min-data-copies 2 only the leader knows whether two nodes hold it.
+        """
+        return OPAQUE_OUT not in out.owed and self.engine.settings.min_data_copies < 2
+
+    def _doubt(self, out: Out) -> None:
+        """Answer what can be answered, and wait for own apply with the rest."""
+        s = out.session
+        if not out.writes or not self._may_wait(out):
+            self.engine.forward_lost(s, maybe_logged=out.writes > 0)
+            return
+        # Nothing may overtake what is owed.
+        s.blocked = True
+        self.doubtful[s.uid] = out
+        self._settle(out)
+        if out.owed:
+            wait_ms = _DOUBT_TIMEOUTS * self.engine.settings.election_timeout_ms
+            self.engine.clock.call_later(wait_ms, lambda: self._end_doubts([out]))
+
+    def new_leader(self) -> None:
+        """A leader's first entry is applied: whatever earlier leaders left in the log came before it."""
+        if self.doubtful:
+            self._end_doubts(list(self.doubtful.values()))
+
+    def _settle(self, out: Out) -> None:
+        """Answer owed requests in order, up to the first write that own apply has not run yet."""
+        s = out.session
+        while out.owed and not s.closing:
+            number = out.requests - len(out.owed) + 1
+            wire = encode(CommandError(_LOST_READ), s.protocol)
+            if out.owed[0] == WRITE_OUT:
+                found = out.executed.pop(number, None)
+                if found is None:
+                    return
+                wire = found
+            out.owed.popleft()
+            s.pending -= 1
+            self.engine.emit(s, wire)
+        self.doubtful.pop(s.uid, None)
+        if not s.closing:
+            s.blocked = False
+            self.engine.wake(s)
+
+    def _end_doubts(self, outs: list[Out]) -> None:
+        """The wait is over: what own apply has not run may still have happened."""
+        for out in outs:
+            if self.doubtful.get(out.session.uid) is out:
+                del self.doubtful[out.session.uid]
+                self.engine.forward_lost(out.session, maybe_logged=True)
+                self.engine.schedule()
 
     # -- both ------------------------------------------------------------------------------------------------------
 
@@ -220,6 +334,10 @@ class ForwardHub:
         leader = self.engine.leader_id
         if leader == 0 or not self.transport.send(leader, LANE_BULK, KIND_FORWARD, b"".join(requests)):
             self.lost(leader)
+            return
+        for out in self.queued:
+            out.unsent = 0
+        self.queued = []
 
     def on_frame(self, from_id: int, kind: int, payload: bytes) -> None:
         """A frame of one of this module's kinds. Raises ValueError or struct.error when malformed."""
@@ -254,7 +372,15 @@ class ForwardHub:
                 self.engine.forward_lost(s, maybe_logged=out.writes > 0)
                 self.engine.close_client(s)
                 continue
+            if wire.startswith(b"-UNKNOWN ") and self._may_wait(out):
+                # The leader is none any more; this node may still see the request executed.
+                del self.outstanding[uid]
+                self._doubt(out)
+                continue
             s.pending -= 1
+            out.owed.popleft()
+            if out.executed:
+                out.executed.pop(out.requests - len(out.owed), None)
             if s.pending == 0:
                 s.blocked = False
                 out.writes = 0
@@ -304,6 +430,7 @@ class ForwardHub:
                     continue
                 s = engine.open_remote(from_id, uid)
                 s.sink = RemoteSink(self, s, epoch)
+                s.epoch = epoch
             s.protocol = protocol
             s.db = db
             self._run(s, kind, body)

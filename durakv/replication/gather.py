@@ -8,7 +8,10 @@ never beyond GATHER_MS; it must not know sessions, entries or disks.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from durakv.world.ports import Clock
 
 GATHER_MS: Final = 1
 # From here on a larger entry saves nothing worth waiting for.
@@ -35,3 +38,16 @@ class Gathering:
         """Whether so much has gathered that the next entry should start."""
         want = self.expected - self.expected // 8 - 1
         return items >= want or items >= ENOUGH_ITEMS or size_bytes >= ENOUGH_BYTES
+
+    def may_start(self, items: int, size_bytes: int, clock: Clock) -> bool:
+        """Whether the next entry starts now; if not, ask again GATHER_MS later."""
+        if self.enough(items, size_bytes):
+            self.since_ns = 0
+            return True
+        now_ns = clock.monotonic_ns()
+        if not self.since_ns:
+            self.since_ns = now_ns
+        elif now_ns - self.since_ns >= GATHER_MS * 1_000_000:
+            self.since_ns = 0
+            return True
+        return False

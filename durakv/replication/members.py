@@ -13,7 +13,7 @@ from durakv.replication import addresses
 from durakv.replication.transport import KIND_REMOVED, LANE_CONTROL, REMOVED
 from durakv.resp.errors import CommandError
 from durakv.resp.types import OK
-from durakv.storage.log import SYNC_ALWAYS
+from durakv.storage.options import SYNC_ALWAYS
 from durakv.witness.address import WitnessAddress
 from raft.errors import ProposalDropped
 from raft.types import ConfChange, Membership
@@ -49,6 +49,8 @@ class Members:
         self.book: dict[int, addresses.Address] = {}
         # Id and address of the witness in the book.
         self.witness: tuple[int, str] | None = None
+        # Of a group of several.
+        self.founding: addresses.Founding | None = None
         self.creation: _Creation | None = None
         # Being removed, told so once that is committed; until then their lanes stay.
         self.leaving: dict[int, addresses.Address] = {}
@@ -97,17 +99,17 @@ class Members:
         if verb == "add-learner":
             self._refuse_member(node_id)
             book[node_id] = addresses.parse(address)
-            change = ConfChange(add_learner=[node_id], context=addresses.encode(book, self.witness))
+            change = ConfChange(add_learner=[node_id], context=addresses.encode(book, self.witness, self.founding))
         elif verb == "promote":
             change = ConfChange(promote=[node_id])
         elif verb == "remove" and self.witness is not None and node_id == self.witness[0]:
-            change = ConfChange(remove_witness=True, context=addresses.encode(book))
+            change = ConfChange(remove_witness=True, context=addresses.encode(book, None, self.founding))
         elif verb == "remove":
             if node_id not in book:
                 raise CommandError(f"ERR node {node_id} is not a member; CLUSTER NODES lists them")
             self._refuse_too_few(node_id)
             self.leaving[node_id] = book.pop(node_id)
-            change = ConfChange(remove=[node_id], context=addresses.encode(book, self.witness))
+            change = ConfChange(remove=[node_id], context=addresses.encode(book, self.witness, self.founding))
         else:
             raise CommandError(f"ERR unknown membership change {verb}")
         self._propose_change(change, session)
@@ -171,7 +173,7 @@ class Members:
                 raise CommandError(f"ERR the group is unchanged: {error.strerror or error}")
             change = ConfChange(
                 add_witness=creation.witness_id,
-                context=addresses.encode(self.book, (creation.witness_id, creation.address)),
+                context=addresses.encode(self.book, (creation.witness_id, creation.address), self.founding),
             )
             self._propose_change(change, session if waits else None)
         except CommandError as e:
@@ -192,12 +194,22 @@ class Members:
         if membership.context:
             self.book = addresses.decode(membership.context)
             self.witness = addresses.decode_witness(membership.context)
+            self._found(addresses.decode_founding(membership.context))
         if node.node_id in membership.members():
             self.ever_member = True
         # Only a node on its own may answer before its disk did; in a group an acknowledgement is a promise to others.
         node.log.set_sync(node.engine.settings.appendfsync if self.alone() else SYNC_ALWAYS)
         node.witness.follow()
         self._dial_peers()
+
+    def _found(self, founding: addresses.Founding | None) -> None:
+        """Every membership of a group says how it was founded; a newcomer hears it with the first."""
+        self.founding = founding
+        places = self.node.engine.places
+        if not places.is_known():
+            if founding is None:
+                raise ValueError("group-id is set, but this node's group is the only one: leave it out")
+            places.found(founding.group, founding.slots)
 
     def _dial_peers(self) -> None:
         node = self.node

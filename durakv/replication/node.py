@@ -23,36 +23,40 @@ from durakv.replication.transport import (
     KIND_HANDOVER,
     KIND_RAFT,
     KIND_REMOVED,
+    KIND_SLOTS,
     LANE_BULK,
     LANE_CONTROL,
     Transport,
 )
 from durakv.replication.view import group_view
 from durakv.replication.witness_port import WitnessPort
+from durakv.replication.writing import Writing
 from durakv.resp.errors import CommandError
 from durakv.storage.hardstate import HardState, HardStateFile
-from durakv.storage.log import SYNC_ALWAYS, Log
+from durakv.storage.log import Log
+from durakv.storage.options import SYNC_ALWAYS
 from raft.codec import decode, encode
 from raft.core import Raft
 from raft.errors import NotLeader, Overloaded, ProposalDropped, Transferring
 from raft.messages import Append, AppendResp, Message, Snapshot
 from raft.ready import Ready
-from raft.types import Entry, EntryKind, Role
+from raft.types import Entry, EntryKind, Membership, Role
+from raft.types import HardState as Promised
 
 if TYPE_CHECKING:
     from durakv.commands.session import Session
     from durakv.engine.batch import Batch
     from durakv.engine.engine import Engine
+    from durakv.replication.checkpoints import Checkpoints
     from durakv.replication.forward import ForwardHub
+    from durakv.replication.neighbours import Neighbours
+    from durakv.replication.snapshots import Snapshots
     from durakv.witness.parts import WitnessParts
     from durakv.world.ports import Buggify, Clock
 
 # Entries applied per turn of the loop before other input gets its chance.
 _APPLY_ROUNDS_PER_TURN: Final = 4
 _HINT_MS: Final = 1000
-# A sync that takes longer would be felt by clients of this node; it then goes to the log thread.
-_INLINE_SYNC_US_MAX: Final = 2000
-_LEADER_INLINE_US_MAX: Final = 200
 # A kind the engine has nothing to do for.
 _SILENT: Final = EntryKind.CONFIG
 # When nothing else is sent, followers hear of a commit this late.
@@ -78,22 +82,6 @@ def _for_engine(entries: list[Entry]) -> list[Entry]:
     return out
 
 
-class _Both:
-    """Calls ``then`` when done() was called twice, with the first error if there was one."""
-
-    def __init__(self, then: Callable[[OSError | None], None]) -> None:
-        self.then = then
-        self.left = 2
-        self.error: OSError | None = None
-
-    def done(self, error: OSError | None) -> None:
-        """One of the two ended."""
-        self.left -= 1
-        self.error = self.error or error
-        if self.left == 0:
-            self.then(self.error)
-
-
 class GroupNode:
     """Implements Consensus for the engine on top of raft, log, hard state and transport."""
 
@@ -109,10 +97,11 @@ class GroupNode:
         self.hub = hub
         self.clock = clock
         self.tick_ms = tick_ms
-        self.log_sync = log_sync
         self.node_id = core.config.node_id
         self.pumping = False
-        self.persisting = 0
+        self.writing: Writing[Message] = Writing(
+            log, hardstate, log_sync, self._send, self._to_write, self._caught_up, self.refresh_refusals
+        )
         self.gathering = Gathering()
         self.gather_timer = False
         # Followers have not been told of all commits; the next Append or the timer does it.
@@ -127,23 +116,37 @@ class GroupNode:
         self.members = Members(self)
         self.handover = Handover(self)
         self.boot_last_index = log.last_index()
+        # Both are set where checkpoints are kept.
+        self.checkpoints: Checkpoints | None = None
+        self.snapshots: Snapshots | None = None
+        # Set in cluster mode.
+        self.neighbours: Neighbours | None = None
         self.loading_from = 0
-        self.stuck_disk = StuckDisk(self)
+        self.stuck_disk = StuckDisk(clock, log, core.config.election_ticks * tick_ms * 1_000_000)
         self.stopping: Callable[[], None] | None = None
         self.stop_begun = Stopping(self)
-        # The store is closing: nothing may reach the log any more.
-        self.stopped = False
         self.on_fatal: Callable[[str], None] | None = None
         # Measures free space; set by the owner of the store.
         self.check_disk: Callable[[], None] = _nothing
         self.buggify: Buggify | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the store is closing: nothing may reach the log any more."""
+        return self.writing.stopped
+
+    @stopped.setter
+    def stopped(self, stopped: bool) -> None:
+        self.writing.stopped = stopped
 
     def follow_appendfsync(self) -> None:
         """Take over a changed appendfsync. Raises ValueError in a group, which always syncs."""
         policy = self.engine.settings.appendfsync
         if not self.members.alone() and policy != SYNC_ALWAYS:
             raise ValueError("a group of nodes always syncs before it acknowledges; appendfsync stays always")
+        self.engine.moving.refuse_lazy()
         self.log.set_sync(policy)
+        self.engine.moving.sync_changed()
 
     def start(self) -> None:
         """Begin ticking. A lone voter campaigns at once."""
@@ -152,6 +155,8 @@ class GroupNode:
             self.core.campaign()
         self.clock.call_later(self.tick_ms, self._tick)
         self.members.start()
+        if self.neighbours is not None:
+            self.neighbours.start()
         self.clock.call_later(_HINT_MS, self._hint_timer)
         self.pump()
 
@@ -182,17 +187,12 @@ class GroupNode:
         """One entry is on its way to the disk at a time; what arrives meanwhile becomes the next one. In a group it
         also gathers while an entry's commit is awaited, see gather.py.
         """
-        if self.persisting:
+        if self.writing.pending:
             return False
-        gathering = self.gathering
-        if not self.core.peer_list or gathering.enough(len(batch.items), batch.size_bytes):
-            gathering.since_ns = 0
+        if not self.core.peer_list:
+            self.gathering.since_ns = 0
             return True
-        now_ns = self.clock.monotonic_ns()
-        if not gathering.since_ns:
-            gathering.since_ns = now_ns
-        elif now_ns - gathering.since_ns >= GATHER_MS * 1_000_000:
-            gathering.since_ns = 0
+        if self.gathering.may_start(len(batch.items), batch.size_bytes, self.clock):
             return True
         if not self.gather_timer:
             self.gather_timer = True
@@ -242,9 +242,23 @@ class GroupNode:
             raise CommandError(f"ERR cannot transfer leadership to node {target}: {e}") from None
         self.engine.schedule()
 
+    def try_transfer(self, target: int) -> bool:
+        """Hand over to that node (0: nobody) if Raft agrees; another attempt may be made at any time."""
+        if not target:
+            return False
+        try:
+            self.core.transfer_leader(target)
+        except ProposalDropped:
+            return False
+        return True
+
     def change(self, session: Session, verb: str, node_id: int, address: str) -> None:
         """See Consensus."""
         self.members.change(session, verb, node_id, address)
+
+    def close(self) -> None:
+        """The node stops."""
+        self.witness.close()
 
     def stop(self, *, transfer: bool, now: bool) -> None:
         """See Consensus."""
@@ -255,6 +269,18 @@ class GroupNode:
         leader = self.members.book.get(self.leader_id)
         where = f"; ask {leader.host}:{leader.client_port}" if leader else "; no leader is known yet, retry shortly"
         return f"ERR {what} needs the leader{where}"
+
+    def reign(self) -> tuple[int, int]:
+        """What orders what leaders say of this group: the term, and where the log has its membership."""
+        return self.core.term, self.core.conf_index
+
+    def membership(self) -> Membership:
+        """Who belongs to the group, as far as this node knows."""
+        return self.core.membership
+
+    def pinned(self) -> bool:
+        """Whether the only other copy is away, and a witness stands in for it."""
+        return bool(self.core.membership.witness_id()) and self.core.witness_state().pinned
 
     def most_caught_up(self, but: Sequence[int] = ()) -> int:
         """The voter beside this node that could take over soonest, ``but`` those; 0 when none is connected."""
@@ -278,6 +304,8 @@ class GroupNode:
             self.members.removed_by(payload)
         elif kind == KIND_HANDOVER:
             self.handover.on_frame(from_id, payload)
+        elif kind == KIND_SLOTS:
+            self.engine.moving.receive(payload)
         else:
             self.hub.on_frame(from_id, kind, payload)
 
@@ -304,7 +332,8 @@ class GroupNode:
             self.core.campaign()
         self.core.tick(self.clock.monotonic_ns())
         self.refresh_refusals()
-        self.stuck_disk.check()
+        if self.stuck_disk.check(leading=self.leading, last_index=self.core.log.last):
+            self.try_transfer(self.most_caught_up())
         self.witness.show()
         self.pump()
 
@@ -312,7 +341,7 @@ class GroupNode:
 
     def pump(self) -> None:
         """Do everything the core asks for now. Not re-entrant: inner calls only leave work for the outer one."""
-        if self.pumping or self.stopped:
+        if self.pumping or self.writing.stopped:
             return
         self.pumping = True
         core = self.core
@@ -340,7 +369,8 @@ class GroupNode:
             self._role(rd)
         if rd.messages:
             self._send(rd.messages)
-        self._persist(rd)
+        hard = rd.hard_state if rd.must_sync else None
+        self.writing.take(rd.entries, hard, rd.after_persist, rd.snapshot_chunks, rd.snapshot)
         engine = self.engine
         for ctx in rd.failed_reads:
             engine.reads_failed(ctx)  # type: ignore[arg-type]
@@ -383,7 +413,7 @@ class GroupNode:
         if (leading, leader_id, core.term) == (self.leading, self.leader_id, self.term):
             return
         changed_leader = leader_id != self.leader_id or core.term != self.term
-        self.leading = leading
+        self.leading = self.writing.leading = leading
         self.leader_id = leader_id
         self.term = core.term
         self.own_start = core.noop_index if leading else 0
@@ -417,51 +447,13 @@ class GroupNode:
             return message.prev_index < self.own_start <= self.core.log.last and self.buggify("hold-noop")
         return isinstance(message, AppendResp) and self.buggify("drop-ack")
 
-    def _persist(self, rd: Ready) -> None:
-        after = rd.after_persist
-        assert rd.snapshot is None and not rd.snapshot_chunks, "snapshots arrive with checkpoints"
-        vote_changed = rd.hard_state is not None and rd.must_sync and self._vote_differs(rd)
-        if not rd.entries and not vote_changed:
-            if after:
-                if self.persisting:
-                    self.persisting += 1
-                    self.log.append([], lambda error: self._persisted(error, after))
-                else:
-                    self._send(after)
-            return
-        self.persisting += 1
-        if vote_changed:
-            # The log may still hold entries of earlier Readys in memory, so `after` waits for both: the hard state
-            # first, then everything appended so far.
-            assert rd.hard_state is not None
-            self.persisting += 1
-            state = self._hardstate(rd.hard_state.term, rd.hard_state.vote)
-            both = _Both(lambda error: self._persisted(error, after))
-            self.hardstate.write(state, lambda error: self._half(both, error))
-            self.log.append(rd.entries, both.done)
-        elif self._sync_here():
-            self.log.append_inline(rd.entries, lambda error: self._persisted(error, after))
-        else:
-            self.log.append(rd.entries, lambda error: self._persisted(error, after))
+    def _to_write(self, promised: Promised) -> HardState | None:
+        """What has to be on disk for a Ready's hard state; None when it is there already."""
+        return self._hardstate(promised.term, promised.vote) if self._vote_differs(promised) else None
 
-    def _sync_here(self) -> bool:
-        """Whether to write on the loop, which saves two thread switches. A follower has little else to do meanwhile; a
-        leader has clients waiting for reads, and a slow disk must not hold up heartbeats.
-        """
-        if self.log_sync == "inline" or self.log.lazy():
-            return True
-        if self.log_sync != "auto":
-            return False
-        return self.log.lane.stats.smooth_us < (_LEADER_INLINE_US_MAX if self.leading else _INLINE_SYNC_US_MAX)
-
-    def _half(self, both: _Both, error: OSError | None) -> None:
-        self.persisting -= 1
-        both.done(error)
-
-    def _vote_differs(self, rd: Ready) -> bool:
+    def _vote_differs(self, promised: Promised) -> bool:
         current = self.hardstate.current
-        assert rd.hard_state is not None
-        return rd.hard_state.term != current.term or rd.hard_state.vote != current.voted_for
+        return promised.term != current.term or promised.vote != current.voted_for
 
     def _hardstate(self, term: int, vote: int) -> HardState:
         # After a start the log knows of nothing committed yet; what an earlier run proved holds all the same.
@@ -470,17 +462,11 @@ class GroupNode:
         commit = max(current.commit_hint, min(self.core.log.commit, synced))
         return current.voted(term, vote, commit, synced)
 
-    def _persisted(self, error: OSError | None, after: list[Message]) -> None:
-        """A hand-over to the disk ended. After an error the lane has already told the owner, who stops the node."""
-        self.persisting -= 1
-        if error is not None:
-            return
-        if after:
-            self._send(after)
+    def _caught_up(self) -> None:
         if self.pumping:
             return
         # A batch may have gathered while the disk was busy.
-        if self.engine.batch.items and self.persisting == 0:
+        if self.engine.batch.items and self.writing.pending == 0:
             self.engine.turn_end()
         else:
             self.pump()
@@ -496,23 +482,26 @@ class GroupNode:
         for entry in entries:
             if entry.kind == EntryKind.CONFIG:
                 self.members.committed(entry.index)
+            elif entry.kind == EntryKind.NOOP and not entry.subterm:
+                self.hub.new_leader()
+        if self.checkpoints is not None:
+            self.checkpoints.applied(entries)
 
     def _hint_timer(self) -> None:
         """Persist how far is committed and synced now and then: a restart applies that much without waiting."""
-        if self.stopped:
+        if self.writing.stopped:
             return
         self.clock.call_later(_HINT_MS, self._hint_timer)
         self.check_disk()
+        if self.checkpoints is not None:
+            self.checkpoints.second()
         self.members.tell_strangers()
         self.handover.second()
         syncs, stats = self.log.lane.stats, self.engine.stats
         stats.fsyncs, stats.fsync_us, stats.fsync_max_us = syncs.syncs, syncs.total_us, syncs.max_us
         current = self.hardstate.current
-        if min(self.core.log.commit, self.log.synced_hint()) > current.commit_hint and self.persisting == 0:
-            self.persisting += 1
-            self.hardstate.write(
-                self._hardstate(current.term, current.voted_for), lambda error: self._persisted(error, [])
-            )
+        if min(self.core.log.commit, self.log.synced_hint()) > current.commit_hint and self.writing.pending == 0:
+            self.writing.hint(self._hardstate(current.term, current.voted_for))
 
     def refresh_refusals(self) -> None:
         """Judge again what is refused at the gate: loading, a full disk, too few copies."""
@@ -521,9 +510,11 @@ class GroupNode:
         # Only a node that starts with a long log is "loading"; a little lag is answered by waiting.
         loading = self.engine.applier.applied < min(self.boot_last_index, core.log.commit) and behind > 16
         engine = self.engine
-        engine.update_refusals(loading, False)
+        engine.update_refusals(loading or self.writing.installing is not None, False)
         if engine.refusal is None:
             engine.refusal = self.copies.refusal()
+        if engine.refusal is None and self.checkpoints is not None:
+            engine.refusal = self.checkpoints.refusal()
 
     def view(self) -> GroupView:
         """See Consensus."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from durakv.observe.events import WARNING, Event
-from raft.errors import ProposalDropped
 
 if TYPE_CHECKING:
     from durakv.replication.node import GroupNode
@@ -68,12 +67,7 @@ class Stopping:
     def _hand_over(self) -> bool:
         """Whether somebody was asked to take over."""
         node = self.node
-        target = node.most_caught_up()
-        if not target:
-            return False
-        try:
-            node.core.transfer_leader(target)
-        except ProposalDropped:
+        if not node.try_transfer(node.most_caught_up()):
             return False
         node.engine.schedule()
         return True

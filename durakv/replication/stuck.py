@@ -8,36 +8,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raft.errors import ProposalDropped
-
 if TYPE_CHECKING:
-    from durakv.replication.node import GroupNode
+    from durakv.storage.log import Log
+    from durakv.world.ports import Clock
+    from raft.types import Entry
 
 
 class StuckDisk:
     """Watches one node's durable index while it leads."""
 
-    def __init__(self, node: GroupNode) -> None:
-        self.node = node
+    def __init__(self, clock: Clock, log: Log[Entry], patience_ns: int) -> None:
+        self.clock = clock
+        self.log = log
+        self.patience_ns = patience_ns
         self.durable = 0
         self.since_ns = 0
 
-    def check(self) -> None:
-        """Call every tick: hand over when entries have waited for the disk for an election timeout without progress."""
-        node = self.node
-        now_ns = node.clock.monotonic_ns()
-        durable = node.log.durable_index()
-        if not node.leading or durable != self.durable or durable >= node.core.log.last:
+    def check(self, *, leading: bool, last_index: int) -> bool:
+        """Call every tick. True when entries have waited for the disk for ``patience_ns`` without progress, and again
+        after as long: somebody else should lead.
+        """
+        now_ns = self.clock.monotonic_ns()
+        durable = self.log.durable_index()
+        if not leading or durable != self.durable or durable >= last_index:
             self.durable, self.since_ns = durable, now_ns
-            return
-        if now_ns - self.since_ns < node.core.config.election_ticks * node.tick_ms * 1_000_000:
-            return
+            return False
+        if now_ns - self.since_ns < self.patience_ns:
+            return False
         self.since_ns = now_ns
-        target = node.most_caught_up()
-        if not target:
-            return
-        try:
-            node.core.transfer_leader(target)
-        except ProposalDropped:
-            # Nobody is fit to take over now; another attempt follows after as long again.
-            return
+        return True

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durakv.commands.services import GroupView, Member, WitnessFacts
+from durakv.commands.services import CheckpointFacts, GroupView, Member, WitnessFacts
+from durakv.replication.history import History
 from raft.types import Role
 
 if TYPE_CHECKING:
+    from durakv.replication.checkpoints import Checkpoints
+    from durakv.replication.lease_node import LeaseNode
     from durakv.replication.node import GroupNode
 
 
@@ -20,6 +23,7 @@ def group_view(node: GroupNode) -> GroupView:
     out = GroupView()
     out.cluster_id = node.transport.cluster_id.hex()
     out.node_id = node.node_id
+    out.group_id = core.config.group
     membership = core.membership
     if node.leading:
         out.role = "leader"
@@ -54,7 +58,30 @@ def group_view(node: GroupNode) -> GroupView:
     if node.witness.node_id:
         _add_witness(node, out)
     out.copies_refusal = node.copies.refusal() or ""
+    out.history = History(node.log, out.commit_index, out.cluster_id, core.config.group)
+    if node.neighbours is not None:
+        out.tables = node.neighbours.tables_for
+        out.rebalance = node.neighbours.rebalancing
+        out.forget_shard = node.neighbours.forget_shard
+    if node.checkpoints is not None:
+        out.checkpoint = checkpoint_facts(node, node.checkpoints)
     return out
+
+
+def checkpoint_facts(node: GroupNode | LeaseNode, checkpoints: Checkpoints) -> CheckpointFacts:
+    """How far the node's checkpoint is."""
+    facts = CheckpointFacts()
+    facts.index = checkpoints.saved_index
+    facts.age_ms = max(0, node.clock.wall_ms() - checkpoints.saved_ms)
+    facts.lag_bytes = checkpoints.lag_bytes()
+    facts.bytes = checkpoints.used_bytes
+    facts.commits = checkpoints.saves
+    facts.last_ms = checkpoints.duration_ms
+    facts.failed = checkpoints.last_failed
+    facts.snapshots_installed = node.snapshots.installs if node.snapshots is not None else 0
+    facts.log_first_index = node.log.first_index()
+    facts.log_bytes = node.log.bytes_held()
+    return facts
 
 
 def _add_witness(node: GroupNode, out: GroupView) -> None:

@@ -14,6 +14,7 @@ from durakv.resp.types import (
     BigNumber,
     Encoded,
     ErrorReply,
+    HumanDouble,
     KeyedPairs,
     Map,
     NullArray,
@@ -31,6 +32,8 @@ _NULL3: Final = b"_\r\n"
 # Headers and numbers that occur all the time; 1024 of each cost 150 KB once.
 _CACHED: Final = 1024
 _BULK: Final[list[bytes]] = [b"$%d\r\n" % n for n in range(_CACHED)]
+# A header with the end of the string before it.
+_NEXT: Final[list[bytes]] = [b"\r\n$%d\r\n" % n for n in range(_CACHED)]
 _ARRAY: Final[list[bytes]] = [b"*%d\r\n" % n for n in range(_CACHED)]
 _INTEGER: Final[list[bytes]] = [b":%d\r\n" % n for n in range(_CACHED)]
 
@@ -43,7 +46,10 @@ def encode(reply: object, protocol: int) -> bytes:
     """The wire form of one reply; ``protocol`` is 2 or 3. Raises TypeError for what is not in resp/types.py."""
     if isinstance(reply, bytes):
         n = len(reply)
-        return (_BULK[n] if n < _CACHED else b"$%d\r\n" % n) + reply + _CRLF
+        if n < _CACHED:
+            return _BULK[n] + reply + _CRLF
+        # Two additions would copy it twice.
+        return b"".join((b"$%d\r\n" % n, reply, _CRLF))
     if reply is None:
         return _NULL3 if protocol == 3 else _NULL2
     if isinstance(reply, Simple):
@@ -52,11 +58,16 @@ def encode(reply: object, protocol: int) -> bytes:
         if isinstance(reply, bool):
             return _boolean(reply, protocol)
         return _INTEGER[reply] if 0 <= reply < _CACHED else b":%d\r\n" % reply
+    parts: list[bytes] = []
+    if type(reply) is list:
+        n = len(reply)
+        parts.append(_ARRAY[n] if n < _CACHED else b"*%d\r\n" % n)
+        _append_items(parts, reply, protocol)
+        return b"".join(parts)
     if isinstance(reply, CommandError):
         return error_line(reply.text)
     if isinstance(reply, Encoded):
         return reply.wire
-    parts: list[bytes] = []
     _append(parts, reply, protocol)
     return b"".join(parts)
 
@@ -89,6 +100,14 @@ def format_double(x: float) -> bytes:
             return b"%d" % whole
     elif math.isinf(x):
         return b"inf" if x > 0 else b"-inf"
+    return shortest_double(x)
+
+
+def shortest_double(x: float) -> bytes:
+    """The shortest digits that read back equal, laid out as valkey's fpconv_dtoa() does."""
+    if x == 0 or math.isinf(x):
+        sign_only = "-" if str(x).startswith("-") else ""
+        return (sign_only + ("0" if x == 0 else "inf")).encode("ascii")
     # repr() yields the shortest digits; only its layout differs.
     text = repr(x)
     sign = ""
@@ -136,11 +155,12 @@ def _append(parts: list[bytes], reply: object, protocol: int) -> None:
         parts.append(_BULK[n] if n < _CACHED else b"$%d\r\n" % n)
         parts.append(reply)
         parts.append(_CRLF)
+    elif type(reply) is Simple:
+        parts.append(reply.wire)
     elif isinstance(reply, list):
         n = len(reply)
         parts.append(_ARRAY[n] if n < _CACHED else b"*%d\r\n" % n)
-        for item in reply:
-            _append(parts, item, protocol)
+        _append_items(parts, reply, protocol)
     elif isinstance(reply, tuple):
         _append(parts, list(reply), protocol)
     elif isinstance(reply, float):
@@ -176,6 +196,9 @@ def _append(parts: list[bytes], reply: object, protocol: int) -> None:
         parts.append(_NULL3 if protocol == 3 else b"*-1\r\n")
     elif isinstance(reply, ErrorReply):
         parts.append(error_line(reply.text))
+    elif isinstance(reply, HumanDouble):
+        shown = reply.text
+        parts.append(b",%b\r\n" % shown if protocol == 3 else b"$%d\r\n%b\r\n" % (len(shown), shown))
     elif isinstance(reply, BigNumber):
         digits = reply.digits
         parts.append(b"(%b\r\n" % digits if protocol == 3 else b"$%d\r\n%b\r\n" % (len(digits), digits))
@@ -190,8 +213,28 @@ def _append(parts: list[bytes], reply: object, protocol: int) -> None:
 def _append_flat(parts: list[bytes], items: list[object], header: bytes, protocol: int) -> None:
     """``header`` empty means a plain array."""
     parts.append(header or b"*%d\r\n" % len(items))
+    _append_items(parts, items, protocol)
+
+
+def _append_items(parts: list[bytes], items: list[object], protocol: int) -> None:
+    """One after the other; strings in a row share the pieces between them."""
+    in_string = False
     for item in items:
+        if type(item) is bytes:
+            n = len(item)
+            if in_string:
+                parts.append(_NEXT[n] if n < _CACHED else b"\r\n$%d\r\n" % n)
+            else:
+                parts.append(_BULK[n] if n < _CACHED else b"$%d\r\n" % n)
+            parts.append(item)
+            in_string = True
+            continue
+        if in_string:
+            parts.append(_CRLF)
+            in_string = False
         _append(parts, item, protocol)
+    if in_string:
+        parts.append(_CRLF)
 
 
 def _append_pairs(parts: list[bytes], flat: list[object], protocol: int) -> None:

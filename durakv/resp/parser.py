@@ -128,6 +128,10 @@ class Parser:
         tail.clear()
         return self._parse(joined, 0)
 
+    def waiting(self) -> bool:
+        """Whether anything is held for an incomplete command."""
+        return self._waiting
+
     def pending_bytes(self) -> int:
         """Memory held for an incomplete command, about."""
         return len(self._tail) + int(self._argv_bytes) + len(self._rest) - self._rest_at

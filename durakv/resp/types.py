@@ -107,6 +107,15 @@ class BigNumber:
         self.digits = digits
 
 
+class HumanDouble:
+    """A double whose digits the command chose: a bulk string under RESP2, ``,`` under RESP3."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
 class Encoded:
     """Bytes already on the wire form of the receiving session's protocol (a reply forwarded from the leader)."""
 

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from durakv.acl.users import Denied, User
+from durakv.cluster.handoff.guard import check_script
 from durakv.commands.context import ReadContext, WriteContext
 from durakv.commands.local_text import integer
 from durakv.commands.spec import FLAGS, LOCAL, READ, Argv
-from durakv.keyspace import journal
+from durakv.keyspace.journal import steps
 from durakv.keyspace.slots import slot_of
-from durakv.resp.errors import DB_INDEX, CommandError
+from durakv.resp.errors import DB_INDEX, CommandError, wrong_arity
 from durakv.resp.types import OK, PONG, Reply
+from durakv.scripting.desk import Desk
 from durakv.scripting.terms import Terms
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ UNKNOWN: Final = "ERR Unknown command called from script"
 ARITY: Final = "ERR Wrong number of args calling command from script"
 NOT_FROM_SCRIPT: Final = "ERR This Redis command is not allowed from script"
 READ_ONLY: Final = "ERR Write commands are not allowed from read-only scripts."
+FOLLOWING: Final = "READONLY You can't write against a read only replica."
 OUT_OF_MEMORY: Final = "OOM command not allowed when used memory > 'maxmemory'."
 OTHER_SLOT: Final = "ERR Script attempted to access keys that do not hash to the same slot"
 
@@ -56,8 +59,8 @@ class Call:
         self.messages: list[tuple[bool, bytes, bytes]] = []
 
 
-class Calls:
-    """Runs the commands of the script in ``running``. Implements Desk."""
+class Calls(Desk):
+    """Runs the commands of the script in ``running``."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -83,12 +86,17 @@ class Calls:
         self._check_rights(call, row, argv)
         if call.read_only and row.flags & _CHANGES:
             raise CommandError(READ_ONLY)
+        if row.flags & _WRITE and call.read.ks.read_only:
+            raise CommandError(FOLLOWING)
         if call.terms.over_memory and not call.allow_oom and not call.dirty and row.denyoom:
             raise CommandError(OUT_OF_MEMORY)
         if row.flags & _WRITE:
             call.dirty = True
         if call.terms.cluster:
             _check_slot(call, row, argv)
+        if call.read.ks.guarded:
+            assert call.read.ks.handoff is not None
+            check_script(call.read.ks.handoff.state, row, argv)
         if self.count:
             row.calls += 1
         if row.kind == LOCAL:
@@ -160,14 +168,14 @@ def _run_read(call: Call, row: Row, argv: Argv) -> Reply:
     ctx.db = ks.dbs[call.db]
     write = call.write
     if write is None:
-        return row.fn(ctx, argv)
+        return row.run(ctx, argv)
     # The entry's time and dice, and expired keys stay in place, as for any read.
     ctx.now_ms = write.now_ms
     ctx.seed = write.seed
     ctx.draws = write.draws
     ks.writing = False
     try:
-        return row.fn(ctx, argv)
+        return row.run(ctx, argv)
     finally:
         ks.writing = True
         write.draws = ctx.draws
@@ -179,46 +187,55 @@ def _run_write(call: Call, row: Row, argv: Argv) -> Reply:
     assert ctx is not None
     ks = ctx.ks
     ctx.db = ks.dbs[call.db]
-    mark = Mark(ctx)
+    # As Mark has it, without an object for each call.
+    done, changed, events, expired = len(steps), len(ks.changed), len(ctx.events), len(ks.expired_now)
     try:
-        return row.fn(ctx, argv)
+        return row.run(ctx, argv)
     except CommandError:
-        mark.take_back()
+        _take_back(ctx, done, changed, events, expired)
         raise
 
 
 class Mark:
     """Where a unit stood, to which it can be taken back."""
 
+    __slots__ = ("changed", "ctx", "events", "expired", "steps")
+
     def __init__(self, ctx: WriteContext) -> None:
         self.ctx = ctx
-        self.steps = len(journal.steps)
+        self.steps = len(steps)
         self.changed = len(ctx.ks.changed)
         self.events = len(ctx.events)
         self.expired = len(ctx.ks.expired_now)
 
     def take_back(self) -> None:
         """Undo what happened since, newest first."""
-        steps = journal.steps
-        taken = steps[self.steps :]
-        del steps[self.steps :]
-        taken.reverse()
-        for target, op, a, b in taken:
-            target.undo(op, a, b)
-        # Undoing leaves no steps worth keeping.
-        del steps[self.steps :]
-        ks = self.ctx.ks
-        del ks.changed[self.changed :]
-        del self.ctx.events[self.events :]
-        ks.expired_keys -= len(ks.expired_now) - self.expired
-        del ks.expired_now[self.expired :]
+        _take_back(self.ctx, self.steps, self.changed, self.events, self.expired)
+
+
+def _take_back(ctx: WriteContext, done: int, changed: int, events: int, expired: int) -> None:
+    """Undo all but the first ``done`` steps of the unit, newest first, and what was noted of them."""
+    taken = steps[done:]
+    del steps[done:]
+    taken.reverse()
+    for target, op, a, b in taken:
+        target.undo(op, a, b)
+    # Undoing leaves no steps worth keeping.
+    del steps[done:]
+    ks = ctx.ks
+    del ks.changed[changed:]
+    del ctx.events[events:]
+    ks.expired_keys -= len(ks.expired_now) - expired
+    del ks.expired_now[expired:]
 
 
 def _local(call: Call, row: Row, argv: Argv) -> Reply:
     """Commands without data whose answer is the same everywhere."""
     name = row.name
     if name == "ping":
-        return argv[1] if len(argv) > 1 else PONG
+        if len(argv) > 2:
+            raise wrong_arity("ping")
+        return argv[1] if len(argv) == 2 else PONG
     if name == "echo":
         return argv[1]
     if name == "time":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from durakv.commands.context import ReadContext, WriteContext, mix64
+from durakv.commands.context import ReadContext, WriteContext
 from durakv.commands.local_text import integer
 from durakv.commands.spec import Argv
 from durakv.commands.version import COMPATIBLE_REDIS, COMPATIBLE_VALKEY
@@ -25,6 +25,7 @@ from durakv.scripting.machine import (
     OutOfInstructions,
     OutOfMemory,
     ScriptError,
+    Seed,
     Versions,
 )
 from durakv.scripting.programs import Function, Library, Programs, Script, sha1
@@ -47,8 +48,25 @@ _LOAD_INSTRUCTIONS: Final = 10_000_000
 _COMPILED_MAX: Final = 512
 _SCRIPT: Final = b"@user_script"
 _LIBRARY: Final = b"@user_function"
+# Scripts whose names are kept, and how long one may be for that.
+_NAMED_MAX: Final = 512
+_NAMED_SIZE_MAX: Final = 1 << 16
 # What a memory limit may be while a library is loaded.
 _LOAD_MEMORY_BYTES: Final = 64 << 20
+
+
+class Job:
+    """What one run is asked for: the script ``sha`` with its ``text``, or ``function``. ``name`` as in its errors."""
+
+    __slots__ = ("argv", "function", "keys", "name", "seed", "text")
+
+    def __init__(self, name: bytes, keys: Argv, argv: Argv, seed: Seed) -> None:
+        self.name = name
+        self.keys = keys
+        self.argv = argv
+        self.seed = seed
+        self.text = b""
+        self.function: Function | None = None
 
 
 class Scripting:
@@ -67,7 +85,10 @@ class Scripting:
         self.replaying: Callable[[], bool] = lambda: False
         self._machine: Machine | None = None
         self._compiled: dict[bytes, Any] = {}
+        # Names by text: the same few scripts are sent again and again.
+        self._names: dict[bytes, bytes] = {}
         self._terms: tuple[bytes, Terms] | None = None
+        self.terms = terms.Encoder()
 
     # -- scripts -----------------------------------------------------------------------------------------------------
 
@@ -77,7 +98,7 @@ class Scripting:
         if by_sha and len(argv[1]) != _SHA_LEN:
             raise CommandError(NOSCRIPT)
         keys, args = _split(argv, "ERR value is not an integer or out of range")
-        sha = argv[1].lower() if by_sha else sha1(argv[1])
+        sha = argv[1].lower() if by_sha else self.name_of(argv[1])
         script = self.programs.scripts.get(sha)
         writing = isinstance(ctx, WriteContext)
         if script is None:
@@ -89,13 +110,20 @@ class Scripting:
         elif writing:
             self.programs.used(sha)
         call = self._call(ctx, t, script.flags, read_only=read_only, keys=keys)
-        text = script.text
-        seed = _seed(ctx)
+        job = Job(sha, keys, args, _seed(ctx))
+        job.text = script.text
+        return self._run(call, job)
 
-        def run(machine: Machine) -> Reply:
-            return machine.eval(self._script(machine, sha, text), keys, args, t.instructions, seed)
-
-        return self._run(call, run, sha)
+    def name_of(self, text: bytes) -> bytes:
+        """The SHA-1 of a script."""
+        sha = self._names.get(text)
+        if sha is None:
+            sha = sha1(text)
+            if len(text) <= _NAMED_SIZE_MAX:
+                if len(self._names) >= _NAMED_MAX:
+                    self._names.clear()
+                self._names[text] = sha
+        return sha
 
     def load_script(self, text: bytes) -> bytes:
         """SCRIPT LOAD: the script's name. Raises CommandError."""
@@ -113,6 +141,7 @@ class Scripting:
         """See Scripts."""
         self.programs.flush_scripts()
         self._compiled.clear()
+        self._names.clear()
 
     def _checked(self, sha: bytes, text: bytes) -> Script:
         flags, _ = shebang.script_flags(text)
@@ -121,12 +150,15 @@ class Scripting:
         except CompileError as e:
             raise CommandError("ERR Error compiling script (new function): " + e.text) from None
         except OutOfMemory:
-            self._machine = None
+            self._give_up()
             raise CommandError("ERR Error compiling script (new function): not enough memory") from None
         return Script(text, flags)
 
     def _script(self, machine: Machine, sha: bytes, text: bytes) -> Any:
-        return self._compile(machine, sha, shebang.script_flags(text)[1], _SCRIPT)
+        compiled = self._known(machine, sha)
+        if compiled is None:
+            compiled = self._compile(machine, sha, shebang.script_flags(text)[1], _SCRIPT)
+        return compiled
 
     # -- functions ---------------------------------------------------------------------------------------------------
 
@@ -138,22 +170,17 @@ class Scripting:
             raise CommandError("ERR Function not found")
         keys, args = _split(argv, "ERR Bad number of keys provided")
         call = self._call(ctx, t, function.flags, read_only=read_only, keys=keys)
-        library = function.library
-        name = function.name
-        seed = _seed(ctx)
-
-        def run(machine: Machine) -> Reply:
-            return machine.fcall(self._library(machine, library), name, keys, args, t.instructions, seed)
-
-        return self._run(call, run, name)
+        job = Job(function.name, keys, args, _seed(ctx))
+        job.function = function
+        return self._run(call, job)
 
     def make_library(self, code: bytes) -> Library:
         """A library from its code, not installed yet. Raises CommandError."""
         name, _ = shebang.library_name(code)
         library = Library(name, code)
+        # Always in a fresh state: what earlier scripts left must not decide.
+        machine = Machine(self.calls, self.versions, _LOAD_MEMORY_BYTES)
         try:
-            # Always in a fresh state: what earlier scripts left must not decide.
-            machine = Machine(self.calls, self.versions, _LOAD_MEMORY_BYTES)
             found = machine.load(self._library(machine, library), _LOAD_INSTRUCTIONS)
         except CompileError as e:
             raise CommandError("ERR Error compiling function: " + e.text) from None
@@ -163,6 +190,8 @@ class Scripting:
             raise CommandError("ERR Error registering functions: not enough memory") from None
         except ScriptError as error:
             raise CommandError("ERR Error registering functions: " + error.text) from None
+        finally:
+            machine.close()
         for function_name, description, words in found:
             flags = 0
             for word in words:
@@ -201,7 +230,11 @@ class Scripting:
         return len(found), sum(len(library.functions) for library in found)
 
     def _library(self, machine: Machine, library: Library) -> Any:
-        return self._compile(machine, b"library " + library.sha, shebang.library_name(library.code)[1], _LIBRARY)
+        key = b"library " + library.sha
+        compiled = self._known(machine, key)
+        if compiled is None:
+            compiled = self._compile(machine, key, shebang.library_name(library.code)[1], _LIBRARY)
+        return compiled
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -224,7 +257,7 @@ class Scripting:
             call.slot = slot_of(keys[0])
         return call
 
-    def _run(self, call: Call, run: Callable[[Machine], Reply], name: bytes) -> Reply:
+    def _run(self, call: Call, job: Job) -> Reply:
         """The script's reply, an error included. Raises CommandError where its effects are to be undone."""
         calls = self.calls
         assert calls.running is None
@@ -240,11 +273,12 @@ class Scripting:
         else:
             ctx_db = call.read.db
         try:
-            reply = self._decided(call, run)
-            self._send(call)
+            reply = self._decided(call, job)
+            if call.messages:
+                self._send(call)
             return reply
         except ScriptError as e:
-            text = _final_text(e, name, call.terms)
+            text = _final_text(e, job.name, call.terms)
             if call.terms.atomic:
                 raise CommandError(text) from None
             self._send(call)
@@ -258,27 +292,47 @@ class Scripting:
             else:
                 call.read.db = ctx_db
 
-    def _decided(self, call: Call, run: Callable[[Machine], Reply]) -> Reply:
+    def _ran(self, machine: Machine, call: Call, job: Job) -> Reply:
+        limit = call.terms.instructions
+        function = job.function
+        if function is None:
+            return machine.eval(self._script(machine, job.name, job.text), job.keys, job.argv, limit, job.seed)
+        library = self._library(machine, function.library)
+        return machine.fcall(library, function.name, job.keys, job.argv, limit, job.seed)
+
+    def _decided(self, call: Call, job: Job) -> Reply:
         ctx = call.write
         mark = None if ctx is None else Mark(ctx)
-        before = (call.db, call.slot, call.dirty, ctx.draws if ctx is not None else call.read.draws)
+        db, slot, dirty, draws = call.db, call.slot, call.dirty, call.read.draws if ctx is None else ctx.draws
         budget = call.terms.memory_bytes
         try:
-            return run(self._shared(budget))
+            return self._ran(self._shared(budget), call, job)
         except OutOfMemory:
-            self._machine = None
-            self._compiled.clear()
+            self._give_up()
         if mark is not None:
             mark.take_back()
-        call.db, call.slot, call.dirty, draws = before
-        (call.read if ctx is None else ctx).draws = draws
+        call.db, call.slot, call.dirty = db, slot, dirty
+        if ctx is None:
+            call.read.draws = draws
+        else:
+            ctx.draws = draws
         call.messages.clear()
+        machine = Machine(self.calls, self.versions, budget)
         try:
-            return run(Machine(self.calls, self.versions, budget))
+            return self._ran(machine, call, job)
         except OutOfMemory:
             raise ScriptError(
                 f"ERR the script needs more memory than script-max-memory ({budget} bytes) allows"
             ) from None
+        finally:
+            machine.close()
+
+    def _give_up(self) -> None:
+        """The shared state ran out of memory: the next script gets a new one."""
+        self._compiled.clear()
+        if self._machine is not None:
+            self._machine.close()
+            self._machine = None
 
     def _send(self, call: Call) -> None:
         if self.publish is not None:
@@ -294,15 +348,21 @@ class Scripting:
         self._machine.budget_bytes = budget
         return self._machine
 
-    def _compile(self, machine: Machine, key: bytes, text: bytes, name: bytes) -> Any:
+    def _known(self, machine: Machine, key: bytes) -> Any:
+        """What was compiled in the shared state, now the one used last; None when that must be done (again)."""
         if machine is not self._machine:
-            return machine.compile(text, name)
+            return None
         compiled = self._compiled.pop(key, None)
-        if compiled is None:
-            compiled = machine.compile(text, name)
+        if compiled is not None:
+            self._compiled[key] = compiled
+        return compiled
+
+    def _compile(self, machine: Machine, key: bytes, text: bytes, name: bytes) -> Any:
+        compiled = machine.compile(text, name)
+        if machine is self._machine:
             if len(self._compiled) >= _COMPILED_MAX:
                 del self._compiled[next(iter(self._compiled))]
-        self._compiled[key] = compiled
+            self._compiled[key] = compiled
         return compiled
 
     def _decoded(self, text: bytes) -> Terms:
@@ -313,7 +373,8 @@ class Scripting:
 
 def _split(argv: Argv, error: str) -> tuple[Argv, Argv]:
     """Keys and arguments of name, what, numkeys, ..., terms. Raises CommandError."""
-    count = integer(argv[2], error)
+    text = argv[2]
+    count = text[0] - 48 if len(text) == 1 and text.isdigit() else integer(text, error)
     if count > len(argv) - 4:
         raise CommandError(TOO_MANY_KEYS)
     if count < 0:
@@ -321,10 +382,10 @@ def _split(argv: Argv, error: str) -> tuple[Argv, Argv]:
     return argv[3 : 3 + count], argv[3 + count : -1]
 
 
-def _seed(ctx: ReadContext | WriteContext) -> int:
-    """48 bits for math.random(), from the entry."""
+def _seed(ctx: ReadContext | WriteContext) -> Seed:
+    """For math.random(), from the entry."""
     ctx.draws += 1
-    return mix64(ctx.seed, ctx.draws) & 0xFFFFFFFFFFFF
+    return Seed(ctx.seed, ctx.draws)
 
 
 def _final_text(error: ScriptError, name: bytes, t: Terms) -> str:

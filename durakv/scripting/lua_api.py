@@ -10,16 +10,21 @@ from __future__ import annotations
 
 from typing import Final
 
-# Nesting of a reply; encoding one takes a Python frame or two for each level.
-DEPTH_MAX: Final = 250
 # Price of a command in instructions, before its reply's size.
 CALL_COST: Final = 500
 
 API: Final = r"""
-local D, py_call, py_binary, py_log, py_may, py_sha1, versions, DEPTH_MAX, CALL_COST = ...
-local type, select, error, tonumber, xpcall, floor = type, select, error, tonumber, xpcall, math.floor
+local D, py_call, py_call3, py_call_many, py_binary, py_log, py_may, py_sha1, versions, CALL_COST = ...
+local type, select, error, tonumber, xpcall, floor, unpack = type, select, error, tonumber, xpcall, math.floor, unpack
 local rawget, next, shadow, charge, kill, concat = D.rawget, D.next, D.shadow, D.charge, D.kill, D.concat
 local setfenv, sethook, protect, strict, typename = D.setfenv, D.sethook, D.protect, D.strict, D.typename
+local flatten = D.flatten
+
+-- What py_call returns besides plain values.
+local ERROR, STOP, STATUS, ARRAY = 1, 2, 3, 5
+local SCALAR_COST, PROMPT_COST = 4, 64
+-- What the last small replies cost: the next call pays for them, so that one look at the limits serves both.
+local owed = 0
 
 -- RESP version of replies to calls; set back for each run.
 local resp = 2
@@ -34,31 +39,62 @@ end
 
 -- Calling commands --------------------------------------------------------------------------------------------------
 
-local function invoke(...)
-  local n = select("#", ...)
-  if n == 0 then return false, failed("Please specify at least one argument for this call") end
-  charge(CALL_COST)
-  local kind, value, cost
-  if n <= 32 then
-    kind, value, cost = py_call(resp, n, ...)
-  else
-    kind, value, cost = py_call(resp, n, {...})
+-- Appended one by one, so that # and holes are what they are upstream.
+local function array(...)
+  local t, all = {}, {...}
+  for i = 1, #all do t[i] = all[i] end
+  return t
+end
+
+-- What a command came to: the value, or whether it is none and the error. See _answer() in machine.py.
+local function settled(value, kind, cost, ...)
+  if kind == nil then
+    owed = SCALAR_COST
+    return value
   end
-  if kind == 2 then kill(value) end
-  if cost > 0 then charge(cost) end
-  if kind == 0 then return true, value end
-  return false, {err = value, ignore_error_stats_update = true}
+  if kind == STATUS then
+    owed = cost
+    return {ok = value}
+  end
+  if kind == STOP then kill(value) end
+  if cost < PROMPT_COST then owed = cost else charge(cost) end
+  if kind == ARRAY then return array(...) end
+  if kind == ERROR then return nil, {err = value, ignore_error_stats_update = true} end
+  return value
+end
+
+-- The rarer requests: many arguments or none, RESP3.
+local function invoke(n, ...)
+  if n == 0 then return nil, failed("Please specify at least one argument for this call") end
+  if n > 32 then return settled(py_call_many(resp, n, {...})) end
+  return settled(py_call3(...))
 end
 
 local function call(...)
-  local ok, value = invoke(...)
-  if ok then return value end
-  error(value, 0)
+  charge(CALL_COST + owed)
+  owed = 0
+  local n = select("#", ...)
+  local value, failure
+  if resp == 2 and n > 0 and n <= 32 then
+    value, failure = settled(py_call(...))
+  else
+    value, failure = invoke(n, ...)
+  end
+  if failure then error(failure, 0) end
+  return value
 end
 
 local function pcall(...)
-  local _, value = invoke(...)
-  return value
+  charge(CALL_COST + owed)
+  owed = 0
+  local n = select("#", ...)
+  local value, failure
+  if resp == 2 and n > 0 and n <= 32 then
+    value, failure = settled(py_call(...))
+  else
+    value, failure = invoke(n, ...)
+  end
+  return failure or value
 end
 
 -- The rest of the API -----------------------------------------------------------------------------------------------
@@ -253,107 +289,6 @@ local cmsgpack = {
 }
 D.builtins.bit, D.builtins.struct, D.builtins.cmsgpack = protect(bit), protect(struct), protect(cmsgpack)
 
--- Replies -----------------------------------------------------------------------------------------------------------
-
--- A result as an array of marks and scalars in prefix order; the marks are those of reply.py.
-local function flatten(v, out, depth)
-  local t = type(v)
-  if t == "string" then
-    out[#out + 1] = "$"
-    out[#out + 1] = v
-    return
-  elseif t == "number" then
-    out[#out + 1] = ":"
-    out[#out + 1] = v
-    return
-  elseif t == "boolean" then
-    out[#out + 1] = v and "T" or "F"
-    return
-  elseif t ~= "table" then
-    out[#out + 1] = "_"
-    return
-  end
-  if depth > DEPTH_MAX then
-    out[#out + 1] = "!"
-    return
-  end
-  v = shadow[v] or v
-  local x = rawget(v, "err")
-  if type(x) == "string" then
-    out[#out + 1] = "-"
-    out[#out + 1] = x
-    return
-  end
-  x = rawget(v, "ok")
-  if type(x) == "string" then
-    out[#out + 1] = "+"
-    out[#out + 1] = x
-    return
-  end
-  x = rawget(v, "double")
-  if type(x) == "number" then
-    out[#out + 1] = ","
-    out[#out + 1] = x
-    return
-  end
-  x = rawget(v, "big_number")
-  if type(x) == "string" then
-    out[#out + 1] = "("
-    out[#out + 1] = x
-    return
-  end
-  x = rawget(v, "verbatim_string")
-  if type(x) == "table" then
-    x = shadow[x] or x
-    local kind, text = rawget(x, "format"), rawget(x, "string")
-    if type(kind) == "string" and type(text) == "string" then
-      out[#out + 1] = "="
-      out[#out + 1] = kind
-      out[#out + 1] = text
-      return
-    end
-  end
-  x = rawget(v, "map")
-  if type(x) == "table" then
-    x = shadow[x] or x
-    D.check_keys(x)
-    out[#out + 1] = "%"
-    local at, n = #out + 1, 0
-    out[at] = 0
-    for k, item in next, x do
-      flatten(k, out, depth + 1)
-      flatten(item, out, depth + 1)
-      n = n + 1
-    end
-    out[at] = n
-    return
-  end
-  x = rawget(v, "set")
-  if type(x) == "table" then
-    x = shadow[x] or x
-    D.check_keys(x)
-    out[#out + 1] = "~"
-    local at, n = #out + 1, 0
-    out[at] = 0
-    for k in next, x do
-      flatten(k, out, depth + 1)
-      n = n + 1
-    end
-    out[at] = n
-    return
-  end
-  out[#out + 1] = "*"
-  local at, n = #out + 1, 0
-  out[at] = 0
-  while true do
-    local item = rawget(v, n + 1)
-    if item == nil then break end
-    flatten(item, out, depth + 1)
-    n = n + 1
-  end
-  out[at] = n
-end
-
 -- Environments ------------------------------------------------------------------------------------------------------
 
 local function with_log(t)
@@ -487,45 +422,104 @@ register_function = function(...)
 end
 
 -- Entry points ------------------------------------------------------------------------------------------------------
+-- Each does all of a run in one crossing and returns what Python is to make of it: the KiB in use, a kind and more.
 
-local function outcome(ok, result)
-  sethook()
-  if not ok then
-    if type(result) ~= "table" then return "e", D.tostring(result) end
-    local text = rawget(result, "err")
-    if type(text) ~= "string" and type(text) ~= "number" then text = nil end
-    return "e", text, rawget(result, "source"), rawget(result, "line")
-  end
-  if type(result) == "table" then return "t", result, resp end
-  return "v", result, resp
+local on_error, begin, finish, reset_json = D.on_error, D.begin, D.finish, D.reset_json
+
+-- The script that runs, and the table it has returned.
+local current, given
+
+-- After a run, whatever came of it.
+local function ended()
+  registered, current, given, owed = nil, nil, nil, 0
+  script_globals.KEYS, script_globals.ARGV = nil, nil
+  return finish()
+end
+D.ended = ended
+
+local function started(env, limit, room_kb)
+  resp = 2
+  reset_json()
+  begin(limit, room_kb, env)
 end
 
-local function answer(result)
-  if type(result) ~= "table" then
-    if type(result) == "string" or type(result) == "number" or type(result) == "boolean" then return result end
-    return nil
+local function raised(e)
+  sethook()
+  if type(e) ~= "table" then
+    local text = D.tostring(e)
+    return ended(), "e", text
   end
+  local text = rawget(e, "err")
+  if type(text) ~= "string" and type(text) ~= "number" then text = nil end
+  return ended(), "e", text, rawget(e, "source"), rawget(e, "line")
+end
+
+-- The tokens of a table, in one crossing unless there are many.
+local function described(out)
+  sethook()
+  local n = #out
+  if n <= 200 then return ended(), "t", resp, unpack(out, 2, n) end
+  return ended(), "T", resp, out
+end
+
+local function flattened()
   local out = {D}
-  flatten(result, out, 0)
+  flatten(given, out, 0)
   return out
 end
 
 local function answered(ok, result)
-  if not ok then return outcome(false, result) end
-  return outcome(xpcall(function() return answer(result) end, D.on_error))
+  if not ok then return raised(result) end
+  local t = type(result)
+  if t == "table" then
+    given = result
+    ok, result = xpcall(flattened, on_error)
+    if not ok then return raised(result) end
+    return described(result)
+  end
+  sethook()
+  if t ~= "string" and t ~= "number" and t ~= "boolean" then result = nil end
+  return ended(), "v", resp, result
 end
 
-function D.eval(f, keys, argv)
-  D.set_environment(SCRIPT)
+-- Of one or two values; as large as if they had been appended.
+local function pair(n, a, b)
+  if n == 1 then return {a} end
+  if n == 2 then return {a, b} end
+  return {}
+end
+
+-- The first n of the n + m arguments as one table, the others as another.
+local function halves(n, m, ...)
+  if n <= 2 and m <= 2 then
+    local a, b, c, d = ...
+    if n == 2 then return {a, b}, pair(m, c, d) end
+    if n == 1 then return {a}, pair(m, b, c) end
+    return {}, pair(m, a, b)
+  end
+  local all, keys, argv = {...}, {}, {}
+  for i = 1, n do keys[i] = all[i] end
+  for i = 1, m do argv[i] = all[n + i] end
+  return keys, argv
+end
+
+local function body()
+  -- A tail call leaves no frame that error(text, 2) could name.
+  return current()
+end
+
+local function eval(limit, room_kb, f, keys, argv)
+  started(SCRIPT, limit, room_kb)
   script_globals.KEYS, script_globals.ARGV = keys, argv
-  resp = 2
-  D.reset_json()
   setfenv(f, SCRIPT)
-  D.watch()
-  return answered(xpcall(function()
-    -- A tail call leaves no frame that error(text, 2) could name.
-    return f()
-  end, D.on_error))
+  current = f
+  return answered(xpcall(body, on_error))
+end
+
+D.eval = eval
+
+function D.eval_few(limit, room_kb, f, n, m, ...)
+  return eval(limit, room_kb, f, halves(n, m, ...))
 end
 
 local function load_library(chunk)
@@ -539,24 +533,24 @@ local function load_library(chunk)
   return found
 end
 
-function D.fcall(chunk, name, keys, argv)
-  D.set_environment(LIBRARY)
-  resp = 2
-  D.reset_json()
-  D.watch()
+local function fcall(limit, room_kb, chunk, name, keys, argv)
+  started(LIBRARY, limit, room_kb)
   return answered(xpcall(function()
     local f = load_library(chunk)[name]
     return f(keys, argv)
-  end, D.on_error))
+  end, on_error))
 end
 
--- The functions a library registers: arrays of name, description or false, and flags.
-function D.load(chunk)
-  D.set_environment(LIBRARY)
-  resp = 2
-  D.reset_json()
-  D.watch()
-  return outcome(xpcall(function()
+D.fcall = fcall
+
+function D.fcall_few(limit, room_kb, chunk, name, n, m, ...)
+  return fcall(limit, room_kb, chunk, name, halves(n, m, ...))
+end
+
+-- The functions a library registers: name, description or false, and flags of each.
+function D.load(limit, room_kb, chunk)
+  started(LIBRARY, limit, room_kb)
+  local ok, result = xpcall(function()
     local found = load_library(chunk)
     local out = {D}
     for i = 1, #found do
@@ -565,12 +559,9 @@ function D.load(chunk)
       out[#out + 1] = found[i][3]
     end
     return out
-  end, function(e) return type(e) == "string" and {err = "ERR " .. e} or e end))
-end
-
-function D.reset()
-  registered = nil
-  script_globals.KEYS, script_globals.ARGV = nil, nil
+  end, function(e) return type(e) == "string" and {err = "ERR " .. e} or e end)
+  if not ok then return raised(result) end
+  return described(result)
 end
 return D
 """

@@ -18,7 +18,12 @@ local shadow, bad_argument, typename = D.shadow, D.bad_argument, D.typename
 
 local config
 
+-- Set back only what a script has changed.
+local changed = true
+
 function D.reset_json()
+  if not changed then return end
+  changed = false
   config = {convert = false, ratio = 2, safe = 10, encode_depth = 1000, decode_depth = 1000, precision = 14,
             keep = true, encode_invalid = 0, decode_invalid = true}
 end
@@ -382,7 +387,7 @@ local function integer_option(name, setting, low, high, v)
     if x < low or x > high then
       error("bad argument #1 to '" .. name .. "' (expected integer between " .. low .. " and " .. high .. ")", 3)
     end
-    config[setting] = floor(x)
+    config[setting], changed = floor(x), true
   end
   return config[setting]
 end
@@ -393,7 +398,7 @@ local function switch_option(name, setting, v)
     if type(v) ~= "boolean" then
       error("bad argument #1 to '" .. name .. "' (invalid option '" .. D.tostring(v) .. "')", 3)
     end
-    config[setting] = v
+    config[setting], changed = v, true
   end
   return config[setting]
 end
@@ -402,7 +407,7 @@ local function encode_invalid_numbers(...)
   one_at_most("encode_invalid_numbers", ...)
   local v = ...
   if v == "null" then
-    config.encode_invalid = 2
+    config.encode_invalid, changed = 2, true
   elseif v ~= nil then
     config.flag = false
     config.encode_invalid = switch_option("encode_invalid_numbers", "flag", v) and 1 or 0

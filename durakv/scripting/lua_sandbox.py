@@ -12,13 +12,17 @@ from typing import Final
 
 # Instructions between two looks at the limits; also the price of a coroutine, which has a counter of its own.
 STEP: Final = 1000
+# Garbage of finished runs above which the collector runs between two of them, over the least seen.
+IDLE_GARBAGE_KIB: Final = 4096
 
 SANDBOX: Final = r"""
-local STEP = ...
+local STEP, IDLE_GARBAGE_KB = ...
 local type, next0, select, error, pcall0, xpcall0 = type, next, select, error, pcall, xpcall
 local rawget0, rawset0, tostring0, tonumber = rawget, rawset, tostring, tonumber
 local setmetatable0, getmetatable0, setfenv0, getfenv0 = setmetatable, getmetatable, setfenv, getfenv
 local loadstring0, collectgarbage0 = loadstring, collectgarbage
+-- Whole KiB; asked often, and cheaper than collectgarbage("count").
+local memory_kb = gcinfo
 local string, table, math, coroutine0 = string, table, math, coroutine
 local sethook, getinfo, dump = debug.sethook, debug.getinfo, string.dump
 local format, concat, floor = string.format, table.concat, math.floor
@@ -31,8 +35,10 @@ local KILL = "the script is being stopped"
 -- What holds for one run; D.begin() sets all of it.
 local used, limit, killed, killed_at = 0, 0, nil, nil
 local ids, ids_n = {}, 0
-local metas = {}
+local metas, metas_n = {}, 0
 local base_kb, room_kb, gc_at_kb = 0, 0, 0
+-- What there was after the last collection between two runs, more or less.
+local idle_kb = 0
 
 -- Proxy -> the table behind it.
 local shadow = {}
@@ -75,10 +81,6 @@ local function kill(why)
 end
 D.kill = kill
 
-local function memory_kb()
-  return collectgarbage0("count")
-end
-
 -- A weak table would show when the collector ran: the flag is taken off its metatable meanwhile.
 local function collect()
   local weak
@@ -114,14 +116,22 @@ function D.charge(n)
 end
 local charge = D.charge
 
-function D.begin(limit_, room_kb_)
-  used, limit, killed, killed_at = 0, limit_, nil, nil
-  ids, ids_n, metas = {}, 0, {}
-  base_kb, room_kb = memory_kb(), room_kb_
-  gc_at_kb = base_kb + math.min(16384, room_kb)
+local function forget()
+  if ids_n > 0 then ids, ids_n = {}, 0 end
+  if metas_n > 0 then metas, metas_n = {}, 0 end
 end
 
-function D.watch()
+-- Environment of the script or library that runs.
+local G
+
+-- The last act before a run: from here on instructions count.
+function D.begin(limit_, room_kb_, env)
+  used, limit, killed, killed_at = 0, limit_, nil, nil
+  if ids_n > 0 or metas_n > 0 then forget() end
+  D.seeded = false
+  G = env
+  base_kb, room_kb = memory_kb(), room_kb_
+  gc_at_kb = base_kb + (room_kb < 16384 and room_kb or 16384)
   sethook(hook, "", STEP)
 end
 
@@ -131,21 +141,44 @@ function D.stopped()
   return killed
 end
 
--- Between two runs: what the last one left, and what might have stuck to a proxy through a C function.
-function D.finish(limit_kb)
-  ids, metas = {}, {}
-  for proxy in next0, shadow do
-    local k = next0(proxy)
-    while k ~= nil do
-      rawset0(proxy, k, nil)
-      k = next0(proxy)
+-- A C function that knows no metatables may have put something into a proxy.
+local stuck = false
+
+function D.stick()
+  stuck = true
+end
+
+-- Between two runs: what the last one left. The least seen grows with the compiled scripts kept, so that these are not
+-- taken for garbage again and again.
+function D.finish()
+  if ids_n > 0 or metas_n > 0 then forget() end
+  if stuck then
+    stuck = false
+    for proxy in next0, shadow do
+      local k = next0(proxy)
+      while k ~= nil do
+        rawset0(proxy, k, nil)
+        k = next0(proxy)
+      end
     end
   end
-  if memory_kb() > limit_kb then
+  local kb = memory_kb()
+  if kb > idle_kb + IDLE_GARBAGE_KB then
     collectgarbage0("collect")
     collectgarbage0("stop")
+    kb = memory_kb()
   end
-  return memory_kb()
+  if idle_kb < kb - IDLE_GARBAGE_KB then idle_kb = kb - IDLE_GARBAGE_KB end
+  if idle_kb > kb then idle_kb = kb end
+  return kb
+end
+
+-- Everything is set up.
+function D.settle()
+  collectgarbage0("collect")
+  collectgarbage0("stop")
+  idle_kb = memory_kb()
+  return idle_kb
 end
 
 -- Errors -------------------------------------------------------------------------------------------------------------
@@ -331,7 +364,7 @@ local function setmetatable(...)
   if type(old) == "table" and rawget0(old, "__metatable") ~= nil or old ~= nil and type(old) ~= "table" then
     error("cannot change a protected metatable", 2)
   end
-  if mt ~= nil then metas[mt] = true end
+  if mt ~= nil then metas[mt], metas_n = true, 1 end
   return setmetatable0(t, mt)
 end
 
@@ -371,9 +404,6 @@ end
 D.tostring = tostring
 
 -- Environments -------------------------------------------------------------------------------------------------------
-
--- Environments of scripts and of libraries being loaded; set below.
-local G
 
 local function env_of(f, name)
   if type(f) == "function" then return getfenv0(f) end
@@ -468,55 +498,6 @@ local function clock()
   return used / 1e8
 end
 
--- Chance: valkey's rand.c, 48 bits, the same sequence for the same seed ---------------------------------------------
-
-local seed_hi, seed_lo = 0, 0
-
-local function draw()
-  local low = seed_lo * 15525485 + 11
-  seed_hi = (seed_hi * 15525485 + seed_lo * 1502 + floor(low / 16777216)) % 16777216
-  seed_lo = low % 16777216
-  return seed_hi * 128 + floor(seed_lo / 131072)
-end
-
-function D.seed(hi, lo)
-  seed_hi, seed_lo = hi, lo
-end
-
-local function integer(v, n, name)
-  local x = tonumber(v)
-  if type(v) ~= "number" and type(v) ~= "string" or not x then
-    error("bad argument #" .. n .. " to '" .. name .. "' (number expected, got "
-      .. (v == nil and "no value" or type(v)) .. ")", 3)
-  end
-  if x ~= x or x >= 9.2e18 or x <= -9.2e18 then return 0 end
-  x = x < 0 and -floor(-x) or floor(x)
-  x = x % 4294967296
-  return x >= 2147483648 and x - 4294967296 or x
-end
-
-local function random(...)
-  local r = (draw() % 2147483647) / 2147483647
-  local n = select("#", ...)
-  if n == 0 then return r end
-  if n == 1 then
-    local upper = integer(..., 1, "random")
-    if upper < 1 then bad_argument(1, "random", "interval is empty") end
-    return floor(r * upper) + 1
-  end
-  if n ~= 2 then error("wrong number of arguments", 2) end
-  local lower, upper = ...
-  lower, upper = integer(lower, 1, "random"), integer(upper, 2, "random")
-  if lower > upper then bad_argument(2, "random", "interval is empty") end
-  return floor(r * (upper - lower + 1)) + lower
-end
-
-local function randomseed(...)
-  local s = integer((...), 1, "randomseed") % 4294967296
-  local x = s * 65536 + 13070
-  seed_hi, seed_lo = floor(x / 16777216), x % 16777216
-end
-
 -- What scripts get ---------------------------------------------------------------------------------------------------
 
 local function refuse()
@@ -573,7 +554,6 @@ for name, contents in next0, {
 end
 -- Bytecode could do what no text can; loadstring() takes what this gives for text that does not parse.
 string.dump, string.rep = function() return "\27Lua" end, rep
-math.random, math.randomseed = random, randomseed
 table.foreach = foreach
 -- Methods of strings; getmetatable("") shows a protected copy.
 local string_meta = getmetatable0("")
@@ -588,10 +568,6 @@ D.builtins = {
   string = libraries.string, table = libraries.table, math = libraries.math, os = libraries.os,
   coroutine = libraries.coroutine,
 }
-
-function D.set_environment(env)
-  G = env
-end
 
 -- Light userdata cannot be made from Lua; nothing but its identity matters.
 D.null = newproxy()

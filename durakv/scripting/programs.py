@@ -68,6 +68,10 @@ class Programs:
         self.libraries: dict[bytes, Library] = {}
         self.functions: dict[bytes, Function] = {}
         self.evicted = 0
+        # For checkpoints: scripts, and whether libraries or the order changed since they were last written down.
+        self.moved: dict[bytes, None] = {}
+        self.order_moved = False
+        self.libraries_moved = False
 
     # -- scripts -----------------------------------------------------------------------------------------------------
 
@@ -76,6 +80,7 @@ class Programs:
         if sha in self.evicting:
             del self.evicting[sha]
             self.evicting[sha] = None
+            self.order_moved = self.order_moved or len(self.evicting) > 1
 
     def add_evaluated(self, sha: bytes, script: Script) -> None:
         """EVAL has compiled a script that was not known."""
@@ -83,15 +88,20 @@ class Programs:
             oldest = next(iter(self.evicting))
             del self.evicting[oldest]
             del self.scripts[oldest]
+            self.moved[oldest] = None
             self.evicted += 1
         self.scripts[sha] = script
         self.evicting[sha] = None
+        self.moved[sha] = None
+        self.order_moved = True
 
     def add_loaded(self, sha: bytes, script: Script) -> None:
         """SCRIPT LOAD: from now on the script stays until SCRIPT FLUSH."""
         self._keep(_SCRIPTS)
         self.scripts[sha] = script
         self.evicting.pop(sha, None)
+        self.moved[sha] = None
+        self.order_moved = True
 
     def flush_scripts(self) -> None:
         """SCRIPT FLUSH."""
@@ -107,19 +117,34 @@ class Programs:
         self.libraries = libraries
         self.functions = {f.name.lower(): f for library in libraries.values() for f in library.functions}
 
+    def take(self, scripts: dict[bytes, Script], evicting: dict[bytes, None], libraries: dict[bytes, Library]) -> None:
+        """Become what a checkpoint says."""
+        self.scripts = scripts
+        self.evicting = evicting
+        self.libraries = libraries
+        self.functions = {f.name.lower(): f for library in libraries.values() for f in library.functions}
+        self.moved = {}
+        self.order_moved = self.libraries_moved = False
+
     # -- journal and digest --------------------------------------------------------------------------------------------
 
     def _keep(self, what: int) -> None:
         if what == _SCRIPTS:
             journal.steps.append((self, what, dict(self.scripts), dict(self.evicting)))
+            self.moved.update(dict.fromkeys(self.scripts))
+            self.order_moved = True
         else:
+            self.libraries_moved = True
             journal.steps.append((self, what, self.libraries, self.functions))
 
     def undo(self, op: int, a: dict[bytes, Script], b: dict[bytes, None]) -> None:
         """See journal."""
         if op == _SCRIPTS:
             self.scripts, self.evicting = a, b
+            self.moved.update(dict.fromkeys(a))
+            self.order_moved = True
         else:
+            self.libraries_moved = True
             self.libraries, self.functions = a, b  # type: ignore[assignment]
 
     def canonical(self) -> bytes:

@@ -14,6 +14,7 @@ from durakv.resp.errors import CommandError
 from durakv.resp.types import (
     BigNumber,
     ErrorReply,
+    HumanDouble,
     KeyedPairs,
     Map,
     NullArray,
@@ -131,7 +132,7 @@ def size_of(reply: Reply) -> int:
             total += SLOT_BYTES * len(item.flat)
         elif isinstance(item, SetReply):
             stack.extend(item.items)
-        elif isinstance(item, (Simple, Verbatim)):
+        elif isinstance(item, (Simple, Verbatim, HumanDouble)):
             total += 2 * SLOT_BYTES + len(item.text)
         elif isinstance(item, (ErrorReply, CommandError)):
             total += SLOT_BYTES + len(item.text)
@@ -180,6 +181,8 @@ def _rarer(reply: Reply, resp: int, table_from: TableFrom) -> Any:
     if isinstance(reply, SetReply):
         values = [to_lua(item, resp, table_from) for item in reply.items]
         return table_from({b"set": table_from(dict.fromkeys(values, True))}) if resp == 3 else table_from(values)
+    if isinstance(reply, HumanDouble):
+        return table_from({b"double": float(reply.text)}) if resp == 3 else reply.text
     if isinstance(reply, Verbatim):
         if resp == 2:
             return reply.text

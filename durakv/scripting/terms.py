@@ -57,12 +57,38 @@ def user_of(rules: bytes, index: CommandIndex) -> User | None:
     return user
 
 
+class Encoder:
+    """The argument for a request that is to be run. Directives rarely change: what was written last mostly fits."""
+
+    __slots__ = ("_flags", "_instructions", "_memory_bytes", "_rules", "_text")
+
+    def __init__(self) -> None:
+        self._flags = -1
+        self._instructions = 0
+        self._memory_bytes = 0
+        self._rules = b""
+        self._text = b""
+
+    def encode(self, settings: Settings, rules: bytes, *, over_memory: bool) -> bytes:
+        """The terms under ``settings`` with the rights ``rules``."""
+        flags = (
+            _ATOMIC * settings.scripts_atomic + _CLUSTER * settings.cluster_enabled + _OVER_MEMORY * over_memory
+        )  # fmt: skip
+        instructions, memory_bytes = settings.script_max_instructions, settings.script_max_memory
+        if (
+            flags != self._flags
+            or instructions != self._instructions
+            or memory_bytes != self._memory_bytes
+            or rules != self._rules
+        ):
+            self._flags, self._instructions, self._memory_bytes, self._rules = flags, instructions, memory_bytes, rules
+            self._text = b"%d %d %d\n%b" % (flags, instructions, memory_bytes, rules)
+        return self._text
+
+
 def encode(settings: Settings, rules: bytes, *, over_memory: bool) -> bytes:
-    """The argument for a request that is to be run under ``settings`` with the rights ``rules``."""
-    flags = (
-        _ATOMIC * settings.scripts_atomic + _CLUSTER * settings.cluster_enabled + _OVER_MEMORY * over_memory
-    )  # fmt: skip
-    return b"%d %d %d\n%b" % (flags, settings.script_max_instructions, settings.script_max_memory, rules)
+    """As Encoder.encode(), for once."""
+    return Encoder().encode(settings, rules, over_memory=over_memory)
 
 
 def decode(text: bytes, index: CommandIndex) -> Terms:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from durakv.commands.session import Session
 from durakv.config.settings import Settings
+from durakv.observe.instruments import Instruments
 from durakv.observe.stats import Stats
 from durakv.resp.encoder import protocol_error_line
 from durakv.resp.parser import Parser
@@ -28,6 +29,9 @@ class ClientEngine(Protocol):
     """What a connection needs of the engine."""
 
     stats: Stats
+    instruments: Instruments
+    # The end of this turn is to come: it sends what is queued.
+    scheduled: bool
 
     def on_event(self, what: str, facts: dict[str, object]) -> None:
         """Tell the operators."""
@@ -50,6 +54,8 @@ class ClientRules:
         self.query_buffer_max_bytes = 0
         self.clients_max = 0
         self.idle_max_s = 0
+        # Bytes on the wire from which COMMANDLOG keeps a request; -1: none.
+        self.request_large = -1
         # (hard bytes, soft bytes, soft seconds); zeros mean no limit.
         self.normal_output = (0, 0, 0)
         self.pubsub_output = (0, 0, 0)
@@ -65,6 +71,7 @@ class ClientRules:
         self.query_buffer_max_bytes = settings.client_query_buffer_limit
         self.clients_max = settings.maxclients
         self.idle_max_s = settings.timeout
+        self.request_large = settings.commandlog_request_larger_than
         self.normal_output = settings.output_limit("normal")
         self.pubsub_output = settings.output_limit("pubsub")
 
@@ -126,7 +133,7 @@ class ClientConnection:
         self._connections[self] = None
         self._stats.connections += 1
         session = self._engine.open_session(_text(stream.peer_address()), _text(stream.local_address()))
-        session.sink = self
+        session.sink = session.link = self
         self.session = session
         self.parser.authenticated = session.authenticated
 
@@ -141,14 +148,19 @@ class ClientConnection:
         size = len(data)
         session.bytes_in += size
         self._stats.bytes_in += size
+        self._stats.reads += 1
         parser = self.parser
         dispatch = self._dispatch
+        begun = parser.pending_bytes() if parser.waiting() else 0
         argvs = parser.feed(data)
+        if size + begun >= rules.request_large >= 0:
+            self._note_large(session, argvs, rules.request_large)
         while argvs:
             for argv in argvs:
                 dispatch(session, argv)
                 if self.stopped:
                     return
+            session.commands += len(argvs)
             if parser.authenticated:
                 break
             # The next request may be read under the limits of a client that has just authenticated.
@@ -159,7 +171,8 @@ class ClientConnection:
             self._input_refused()
         if session.held:
             self._count_held(session, size)
-        if session.out:
+        # Replies that go before one which this turn will give are sent together with it.
+        if session.out and not (session.pending and self._engine.scheduled):
             self.flush()
 
     def on_eof(self) -> bool:
@@ -206,11 +219,12 @@ class ClientConnection:
             size = len(data)
             session.bytes_out += size
             self._stats.bytes_out += size
+            self._stats.writes += 1
             rules = self.rules
             self.active_ns = rules.now_ns
             stream.write(data)
             hard, soft, _ = rules.pubsub_output if session.in_pubsub() else rules.normal_output
-            if hard or soft:
+            if (hard or soft) and not session.replica:
                 self._check_output(stream.write_buffer_bytes(), hard, soft)
         if self._attention:
             self._attend(session, stream)
@@ -243,6 +257,15 @@ class ClientConnection:
         if self._stream is not None and not self._held_full:
             self._stream.resume_reading()
 
+    # -- Link ------------------------------------------------------------------------------------------------------
+
+    def waiting_bytes(self) -> tuple[int, int]:
+        """See Link."""
+        session, stream = self.session, self._stream
+        if session is None or stream is None:
+            return 0, 0
+        return self.parser.pending_bytes() + self._held_bytes, stream.write_buffer_bytes()
+
     # -- what the listener asks every second -----------------------------------------------------------------------
 
     def finish(self) -> None:
@@ -261,7 +284,7 @@ class ClientConnection:
     def is_idle(self) -> bool:
         """Silent for longer than ``timeout``; clients that wait for the server are not idle."""
         session = self.session
-        if session is None or session.blocked or session.pending or session.in_pubsub():
+        if session is None or session.blocked or session.pending or session.in_pubsub() or session.replica:
             return False
         return self.rules.now_ns - self.active_ns > self.rules.idle_max_s * 1_000_000_000
 
@@ -308,6 +331,15 @@ class ClientConnection:
             self._stream.pause_reading()
         self.flush()
 
+    def _note_large(self, session: Session, argvs: list[list[bytes]], large: int) -> None:
+        """Tell COMMANDLOG of requests that took at least ``large`` bytes on the wire."""
+        for argv in argvs:
+            size = _wire_bytes(argv)
+            if size >= large:
+                self._engine.instruments.large_requests.note(
+                    size, argv, session.address, session.name, self._clock.wall_ms()
+                )
+
     def _count_held(self, session: Session, size: int) -> None:
         self._held_bytes += size
         if not self._held_full and (len(session.held) > HELD_MAX or self._held_bytes > HELD_BYTES_MAX):
@@ -344,3 +376,8 @@ def _text(address: tuple[str, int]) -> str:
     """``host:port``, the host in brackets when it has colons of its own."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _wire_bytes(argv: list[bytes]) -> int:
+    """Size of a request as a RESP array."""
+    return len(b"*%d\r\n" % len(argv)) + sum(len(b"$%d\r\n\r\n" % len(arg)) + len(arg) for arg in argv)

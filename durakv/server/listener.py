@@ -17,7 +17,8 @@ _TICKS_PER_SCAN: Final = 4
 # The name under which the world keeps the TLS context for clients.
 TLS_CLIENTS: Final = "clients"
 _WATCHED: Final = (
-    "client-output-buffer-limit", "client-query-buffer-limit", "maxclients", "proto-max-bulk-len", "timeout",
+    "client-output-buffer-limit", "client-query-buffer-limit", "commandlog-request-larger-than", "maxclients",
+    "proto-max-bulk-len", "timeout",
 )  # fmt: skip
 # What a "-" in front of an address forgives (valkey's listenToPort()).
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT)

@@ -105,6 +105,17 @@ class TermRuns:
         """Term of a held entry."""
         return self._terms[bisect_right(self._starts, index) - 1]
 
+    def trim_before(self, index: int) -> None:
+        """Forget the entries below ``index``."""
+        keep = max(bisect_right(self._starts, index) - 1, 0)
+        del self._starts[:keep]
+        del self._terms[:keep]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._starts = []
+        self._terms = []
+
     def trim_after(self, index: int) -> None:
         """Forget the entries above ``index``."""
         while self._starts and self._starts[-1] > index:
@@ -143,6 +154,12 @@ class EntryTail(Generic[E]):
             self._bytes -= len(entry.data) + ENTRY_OVERHEAD_BYTES
         del self._entries[keep:]
         self.base = min(self.base, index + 1)
+
+    def restart(self, base: int) -> None:
+        """Forget all; the next entry is ``base``."""
+        self.base = base
+        self._entries = []
+        self._bytes = 0
 
     def evict(self, upto: int) -> None:
         """When over the limit, drop the oldest down to half of it, none above ``upto``."""

@@ -14,51 +14,26 @@ import errno
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Generic
+from typing import Generic
 
 from durakv.storage.batch import Batch
-from durakv.storage.entries import E, EntryFactory, EntryTail, TermRuns, entry_of_frame, frame_body, frame_type
-from durakv.storage.errors import CorruptionError
+from durakv.storage.entries import E, EntryFactory, EntryTail, TermRuns, frame_body, frame_type
 from durakv.storage.lane import FULL_ERRNOS, Done, Lane
-from durakv.storage.record import HEADER_BYTES, MARK, SEAL, FrameBuilder, crc, parse_header
+from durakv.storage.options import MARK_DELAY_MS, READ_BYTES_MAX, SYNC_ALWAYS, SYNC_EVERYSEC, SYNC_NO, LogOptions
+from durakv.storage.reading import decoded
+from durakv.storage.record import HEADER_BYTES, MARK, SEAL, FrameBuilder
 from durakv.storage.segment import (
     SEAL_BYTES,
     SEGMENT_HEADER_BYTES,
+    Covered,
     Segment,
     SegmentHeader,
     SegmentWriter,
+    droppable,
     seal_body,
     segment_name,
 )
 from durakv.world.ports import File, Rng
-
-SYNC_ALWAYS: Final = "always"
-SYNC_EVERYSEC: Final = "everysec"
-SYNC_NO: Final = "no"
-
-# One write stays below this so that a sync cannot take seconds on a slow disk; the rest goes into the next one.
-BATCH_BYTES_MAX: Final = 16 << 20
-READ_BYTES_MAX: Final = 8 << 20
-MARK_DELAY_MS: Final = 20
-CACHE_BYTES: Final = 32 << 20
-
-Stamp = Callable[[bytes], tuple[int, int]]
-
-
-class LogOptions:
-    """Tuning. ``stamp(data)`` gives (unix ms, command count) of a normal entry's payload for the frame header."""
-
-    def __init__(
-        self,
-        sync: str = SYNC_ALWAYS,
-        cache_bytes: int = CACHE_BYTES,
-        batch_bytes_max: int = BATCH_BYTES_MAX,
-        stamp: Stamp | None = None,
-    ) -> None:
-        self.sync = sync
-        self.cache_bytes = cache_bytes
-        self.batch_bytes_max = batch_bytes_max
-        self.stamp = stamp
 
 
 class Log(Generic[E]):
@@ -76,12 +51,17 @@ class Log(Generic[E]):
         options: LogOptions,
         *,
         must_roll: bool = False,
+        older: list[Segment] | None = None,
     ) -> None:
-        """``segments`` as recovery found them, the last one open; ``must_roll`` when it already ends in a seal."""
+        """``segments`` as recovery found them, the last one open; ``must_roll`` when it already ends in a seal.
+
+        ``older``: files before the first of them, which only wait to be removed.
+        """
         self.lane = lane
         self._writer = writer
         self._rng = rng
         self._segments = segments
+        self._older = older if older is not None else []
         self._bases = [segment.base for segment in segments]
         self._runs = runs
         self._make = entry_factory
@@ -103,15 +83,13 @@ class Log(Generic[E]):
         self._sync_wanted = False
         self._mark_wanted = False
         self._spare_asked = False
-        self._tick_armed = False
-        self._mark_armed = False
+        self._tick_armed = self._mark_armed = False
         self._closing = False
         self._closing_done: Done | None = None
         self._failing = False
-        self._close_marked = False
-        self._close_sent = False
+        self._close_marked = self._close_sent = self.stalled = False
         self._idle_since_ns = 0
-        self.stalled = False
+        self.archive_error = ""  # why segments that should go stay
         self._arm_tick()
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -132,14 +110,6 @@ class Log(Generic[E]):
         """What the hard state may claim as synced: durable and committed, so that no later cut can contradict it."""
         return min(self._durable, self._committed)
 
-    def snapshot_meta(self) -> None:
-        """There is no snapshot: the log reaches back to index 1."""
-        return
-
-    def snapshot_chunk(self, id: int, offset: int, size: int) -> bytes:
-        """Never asked for while ``snapshot_meta`` is None."""
-        raise AssertionError(f"no snapshot {id} to read {size} bytes at {offset} from")
-
     def term(self, index: int) -> int:
         """Term of an entry, first_index - 1 .. last_index."""
         first = self._segments[0].base
@@ -147,6 +117,17 @@ class Log(Generic[E]):
             return self._segments[0].header.prev_term
         assert first <= index <= self._last, f"no entry {index} in {first}..{self._last}"
         return self._runs.term(index)
+
+    def chain(self, index: int) -> int:
+        """The digest after an entry, first_index - 1 .. the last one handed to the disk; the same on every node."""
+        first = self._segments[0]
+        if index >= first.base:
+            first = self._segments[bisect_right(self._bases, index) - 1]
+        return first.chains[index - first.base] if index >= first.base else first.header.prev_chain
+
+    def bytes_held(self) -> int:
+        """Bytes of all segments, the space allocated ahead left out."""
+        return sum([segment.end for segment in self._segments])
 
     def entries(self, lo: int, hi: int, max_bytes: int) -> list[E]:
         """Entries lo..hi-1, cut off before the payloads exceed ``max_bytes``, but at least one if lo < hi.
@@ -181,7 +162,7 @@ class Log(Generic[E]):
         end = segment.offsets[stop] if stop < len(segment.offsets) else segment.end
         data = file.pread(end - begin, begin)
         return [
-            self._decode(segment, data, begin, segment.base + place, segment.offsets[place])
+            decoded(segment, data, begin, segment.base + place, self._runs.term(segment.base + place), self._make)
             for place in range(at, stop)
         ]
 
@@ -190,22 +171,6 @@ class Log(Generic[E]):
         if segment.file is None:
             segment.file = self.lane.disk.open(segment.path)
         return segment.file
-
-    def _decode(self, segment: Segment, data: bytes, begin: int, index: int, offset: int) -> E:
-        at = offset - begin
-        header = parse_header(data[at : at + HEADER_BYTES], segment.header.salt)
-        if header is None:
-            raise CorruptionError(segment.path, offset, f"frame header of index {index} is damaged")
-        if header.index != index or header.offset != offset or header.seg != segment.number & 0xFFFF:
-            raise CorruptionError(segment.path, offset, f"frame of index {header.index} lies where {index} belongs")
-        body = data[at + HEADER_BYTES : at + HEADER_BYTES + header.body_len]
-        if len(body) != header.body_len or crc(body) != header.body_crc:
-            raise CorruptionError(segment.path, offset, f"body of index {index} fails its checksum")
-        chain = segment.chains[index - segment.base]
-        content = entry_of_frame(header.kind, body)
-        if content is None or header.term != self._runs.term(index) or header.chain != chain:
-            raise CorruptionError(segment.path, offset, f"frame of index {index} is not the one that was written")
-        return self._make(index, header.term, header.subterm, content[0], content[1])
 
     # -- appending ---------------------------------------------------------------------------------------------------
 
@@ -268,6 +233,51 @@ class Log(Generic[E]):
         """There is space again: write what had to wait."""
         self.stalled = False
         self._flush()
+
+    def drop_through(self, index: int, keep_bytes: int, archive: str = "") -> int:
+        """Remove sealed segments that end at or below ``index``, except the newest ones of up to ``keep_bytes``; how
+        many. ``archive``: a directory that keeps them.
+        """
+        if self._closing or self.lane.failure is not None or self._cut_index is not None:
+            return 0
+        count = droppable(self._segments, min(index, self._durable), keep_bytes)
+        if not count and not self._older:
+            return 0
+        doomed = self._older + self._segments[:count]
+        self._older = []
+        del self._segments[:count]
+        del self._bases[:count]
+        self._runs.trim_before(self._segments[0].base)
+        refused: list[OSError] = []
+
+        def dropped(error: OSError | None) -> None:
+            # What the archive did not take waits for the next time.
+            self._older = doomed + self._older
+            self.archive_error = str(refused[0]) if refused else ""
+
+        count = len(doomed)
+        self.lane.submit(partial(self._writer.drop, doomed, archive, refused), dropped)
+        return count
+
+    def idle(self) -> bool:
+        """Whether nothing that was appended is still on its way to the disk."""
+        return self._inflight is None and self._handed == self._last and not self._waiters and not self.stalled
+
+    def begin_after(self, covered: Covered, done: Done) -> None:
+        """A durable snapshot stands in for all entries: start an empty log behind it. Nothing may be on its way."""
+        assert self._inflight is None and self._handed == self._last, "a log is replaced while entries are written"
+        doomed = self._older + self._segments
+        self._older = []
+        fresh = self._next_segment(covered)
+        self._segments = [fresh]
+        self._bases = [fresh.base]
+        self._runs.clear()
+        self._tail.restart(fresh.base)
+        self._last = self._handed = self._written = self._durable = self._marked = covered.index
+        self._committed = covered.index  # further back than before, when a forced promotion gave entries up
+        self._cut_index = None
+        self._must_roll = self._spare_asked = self._sync_wanted = self._mark_wanted = False
+        self.lane.submit(partial(self._writer.replace, doomed, fresh), done)
 
     def close(self, done: Done) -> None:
         """Write and sync all that waits, give back unused space, then ``done``. Nothing may be appended afterwards.
@@ -359,7 +369,6 @@ class Log(Generic[E]):
             batch.durable_to = batch.last
         if self._handed == self._last:
             self._sync_wanted = False
-        if self._handed == self._last:
             batch.waiters = self._waiters
             self._waiters = []
             return batch
@@ -431,25 +440,25 @@ class Log(Generic[E]):
             batch.steps.append(partial(self._writer.seal, segment, segment.end))
             segment.sealed = True
         batch.durable_to = last
-        header = SegmentHeader(
-            segment.header.cluster_id,
-            segment.header.node_id,
-            self._next_number,
-            last + 1,
-            self.term(last),
-            segment.last_chain(),
-            self.lane.clock.wall_ms(),
-            self._rng.bits64() & 0xFFFFFFFF,
-        )
-        self._next_number += 1
-        fresh = Segment(header, f"{self._writer.directory}/{segment_name(header.number)}")
+        fresh = self._next_segment(Covered(last, self.term(last), segment.last_chain()))
         batch.created.append(fresh)
         self._segments.append(fresh)
         self._bases.append(fresh.base)
         batch.steps.append(partial(self._writer.start, fresh, size))
         self._must_roll = False
         self._spare_asked = False
-        return fresh, FrameBuilder(fresh.number, header.salt, SEGMENT_HEADER_BYTES, header.prev_chain)
+        return fresh, FrameBuilder(fresh.number, fresh.header.salt, SEGMENT_HEADER_BYTES, fresh.header.prev_chain)
+
+    def _next_segment(self, before: Covered) -> Segment:
+        """A segment to begin behind ``before``."""
+        ids = self._segments[-1].header
+        salt = self._rng.bits64() & 0xFFFFFFFF
+        header = SegmentHeader(
+            ids.cluster_id, ids.node_id, self._next_number, before.index + 1, before.term, before.chain,
+            self.lane.clock.wall_ms(), salt,
+        )  # fmt: skip
+        self._next_number += 1
+        return Segment(header, f"{self._writer.directory}/{segment_name(header.number)}")
 
     def _finish(self, batch: Batch, error: OSError | None) -> None:
         """The job ended: publish what is durable, keep the disk busy, then tell those who waited."""
@@ -485,7 +494,7 @@ class Log(Generic[E]):
             self._arm_mark()
         if not self._spare_asked and self._segments[-1].end > self._writer.segment_bytes // 2 and not self._closing:
             self._spare_asked = True
-            self.lane.submit(self._prepare_spare, _heard_elsewhere)
+            self.lane.submit(self._prepare_spare, lambda _: None)  # a failure reaches the owner
         for done in ready:
             done(None)
         if inline_next and not self._busy():
@@ -589,7 +598,3 @@ class Log(Generic[E]):
         elif self._durable == self._last > self._marked:
             self._mark_wanted = True
             self._flush()
-
-
-def _heard_elsewhere(error: OSError | None) -> None:
-    """The lane itself reports a failed job to the owner; this caller waits for nothing."""

@@ -11,6 +11,7 @@ any of its sectors. Proof is a frame built after the bad one was synced, which i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -18,7 +19,16 @@ from durakv.storage.entries import TermRuns
 from durakv.storage.errors import IdentityError, RecoveryRefused
 from durakv.storage.record import crc
 from durakv.storage.scan import WINDOW_BYTES, SegmentScan, scan_segment
-from durakv.storage.segment import SPARE_NAME, Segment, segment_name, segment_number
+from durakv.storage.segment import (
+    SEGMENT_HEADER_BYTES,
+    SPARE_NAME,
+    Covered,
+    Segment,
+    SegmentHeader,
+    parse_segment_header,
+    segment_name,
+    segment_number,
+)
 from durakv.world.ports import Disk, File
 
 QUARANTINE: Final = "quarantine"
@@ -83,8 +93,15 @@ def _corrupt(scan: SegmentScan, detail: str) -> Verdict:
     return Verdict(Outcome.CORRUPT, scan.path, scan.end, scan.last_index + 1, detail)
 
 
+# Makes the first line of a log that begins behind a checkpoint, given the segment's number.
+FreshHeader = Callable[[int, Covered], SegmentHeader]
+
+
 class RecoveredLog:
-    """The log as it is after recovery, ready for ``Log``: the last segment is open, its tail cut, its bytes synced."""
+    """The log as it is after recovery, ready for ``Log``: the last segment is open, its tail cut, its bytes synced.
+
+    ``older`` are segments whose entries a checkpoint contains; they were not read and serve no one but an archive.
+    """
 
     def __init__(self, segments: list[Segment], runs: TermRuns, verdict: Verdict, *, must_roll: bool) -> None:
         self.segments = segments
@@ -92,11 +109,17 @@ class RecoveredLog:
         self.verdict = verdict
         self.must_roll = must_roll
         self.quarantined = ""
+        self.older: list[Segment] = []
 
 
-def recover_log(disk: Disk, directory: str, cluster_id: bytes, node_id: int, synced_hint: int) -> RecoveredLog:
+def recover_log(
+    disk: Disk, directory: str, cluster_id: bytes, node_id: int, synced_hint: int, covered: Covered | None = None,
+    fresh: FreshHeader | None = None,
+) -> RecoveredLog:  # fmt: skip
     """Steps R1 and R4 to R7 of recovery on ``directory``/log. Safe to repeat after a crash at any point.
 
+    With a checkpoint, only the log from where it ends counts; a log that does not reach that far, or holds another
+    entry there, is what a snapshot's installation had yet to replace: it begins anew, with the line ``fresh`` makes.
     Raises RecoveryRefused (nothing changed), CorruptionError (a segment's first line), IdentityError (foreign segment).
     """
     log = f"{directory}/log"
@@ -106,6 +129,7 @@ def recover_log(disk: Disk, directory: str, cluster_id: bytes, node_id: int, syn
         raise RecoveryRefused(
             f"{log}: no log segment; restore a backup, or remove the node and add it under a new node id"
         )
+    older, numbers = _split(disk, log, numbers, covered)
     runs = TermRuns()
     scans = []
     for number in numbers:
@@ -117,7 +141,21 @@ def recover_log(disk: Disk, directory: str, cluster_id: bytes, node_id: int, syn
             # Later segments could only add terms behind a hole; the verdict needs just to know that they exist.
             following = segment_name(numbers[len(scans)])
             raise _refusal(directory, _corrupt(scan, f"{scan.bad_reason}, but segment {following} follows"))
-    if scans[0].header.base != 1:
+    if covered is not None and fresh is not None and not _reaches(scans, runs, covered):
+        for scan in scans:
+            proved = max(scan.evidence, scan.later_evidence)
+            if (scan.bad_reason and scan.later_headers) or proved > covered.index:
+                # Damage before the checkpoint's end, and whole entries behind it: they may be all there is of a write.
+                reason = scan.bad_reason or "no frame"
+                raise _refusal(directory, _corrupt(scan, f"{reason}, but whole frames follow behind the checkpoint"))
+        if synced_hint > covered.index:
+            raise RecoveryRefused(
+                f"{log}: ends at index {scans[-1].last_index}, the checkpoint at {covered.index}, but the hard state "
+                f"proves that index {synced_hint} was synced: entries are missing; put the segments back from archive/ "
+                "or quarantine/, or remove the node and add it under a new node id"
+            )
+        return _begin_after(disk, directory, covered, fresh, older + [_segment_of(scan) for scan in scans])
+    if covered is None and scans[0].header.base != 1:
         raise RecoveryRefused(
             f"{scans[0].path}: begins at index {scans[0].header.base} and no checkpoint covers the entries before; put "
             "the missing segments back from archive/ or quarantine/, or run 'durakv-cli restore'"
@@ -129,7 +167,93 @@ def recover_log(disk: Disk, directory: str, cluster_id: bytes, node_id: int, syn
         disk.unlink(f"{log}/{SPARE_NAME}")
     segments = [_segment_of(scan) for scan in scans]
     recovered = RecoveredLog(segments, runs, verdict, must_roll=scans[-1].sealed)
+    recovered.older = older
     _mend(disk, directory, scans[-1], recovered)
+    return recovered
+
+
+def _split(
+    disk: Disk, log: str, numbers: list[int], covered: Covered | None
+) -> tuple[list[Segment], list[int]]:  # fmt: skip
+    """The segments that lie wholly before the end of the checkpoint, and the numbers of those that do not."""
+    if covered is None:
+        return [], numbers
+    bases: dict[int, SegmentHeader] = {}
+    at = len(numbers) - 1
+    while at >= 0:
+        path = f"{log}/{segment_name(numbers[at])}"
+        file = disk.open(path)
+        try:
+            header = parse_segment_header(file.pread(SEGMENT_HEADER_BYTES, 0), path)
+        finally:
+            file.close()
+        bases[numbers[at]] = header
+        if header.base <= covered.index + 1:
+            break
+        at -= 1
+    if at < 0 and numbers:
+        raise RecoveryRefused(
+            f"{log}: begins at index {bases[numbers[0]].base}, but the checkpoint ends at {covered.index}: entries are "
+            "missing in between. The log was shortened for a newer checkpoint, so either ckpt/ is an older one, which "
+            "lost its last commits or was put back, or segments were removed. Put back the ckpt/ or the segments that "
+            "belong here (archive-dir, quarantine/); in a group 'durakv-cli repair --from-peer HOST:PORT' fetches "
+            "the entries, else remove the node and add it under a new node id"
+        )
+    older: list[Segment] = []
+    for number in numbers[: max(at, 0)]:
+        # Their own first lines may be unreadable by now; nobody looks at them.
+        stand_in = SegmentHeader(bytes(16), 0, number, 0, 0, 0, 0, 0)
+        older.append(Segment(stand_in, f"{log}/{segment_name(number)}"))
+    return older, numbers[max(at, 0) :]
+
+
+def _reaches(scans: list[SegmentScan], runs: TermRuns, covered: Covered) -> bool:
+    """Whether the log goes on from the checkpoint. Raises RecoveryRefused when they contradict each other."""
+    if scans[-1].last_index < covered.index:
+        return False
+    holder = next((scan for scan in scans if scan.header.base - 1 <= covered.index <= scan.last_index), None)
+    if holder is None:
+        # A segment is missing there, which the verdict on the whole log tells.
+        return True
+    if covered.index == holder.header.base - 1:
+        term, chain = holder.header.prev_term, holder.header.prev_chain
+    else:
+        term, chain = runs.term(covered.index), int(holder.chains[covered.index - holder.header.base])
+    if term != covered.term:
+        return False
+    if covered.chain and chain != covered.chain:
+        raise RecoveryRefused(
+            f"{scans[0].path}: entry {covered.index} of term {term} has digest {chain:08x}, the checkpoint was made "
+            f"from a log with {covered.chain:08x}; one of them belongs to another history: remove the node and add it "
+            "under a new node id, or restore a backup"
+        )
+    return True
+
+
+def _begin_after(
+    disk: Disk, directory: str, covered: Covered, fresh: FreshHeader, doomed: list[Segment]
+) -> RecoveredLog:  # fmt: skip
+    """Finish what a snapshot's installation began: start an empty log; the old one is not looked at any more."""
+    log = f"{directory}/log"
+    if disk.exists(f"{log}/{SPARE_NAME}"):
+        disk.unlink(f"{log}/{SPARE_NAME}")
+    header = fresh(doomed[-1].number + 1, covered)
+    segment = Segment(header, f"{log}/{segment_name(header.number)}")
+    # Complete before it has its name, as every segment.
+    spare = f"{log}/{SPARE_NAME}"
+    file = disk.open(spare, create=True)
+    if file.pwrite(header.encode(), 0) != SEGMENT_HEADER_BYTES:
+        raise OSError(f"{spare}: short write while starting the log")
+    file.fsync()
+    disk.rename(spare, segment.path)
+    disk.fsync_dir(log)
+    segment.file = file
+    segment.allocated_bytes = SEGMENT_HEADER_BYTES
+    verdict = Verdict(
+        Outcome.CLEAN_END, segment.path, segment.end, covered.index + 1, "begun anew behind the checkpoint"
+    )
+    recovered = RecoveredLog([segment], TermRuns(), verdict, must_roll=False)
+    recovered.older = doomed
     return recovered
 
 
@@ -151,8 +275,9 @@ def _refusal(directory: str, verdict: Verdict) -> RecoveryRefused:
     return RecoveryRefused(
         f"{verdict.path}: corrupt at byte {verdict.offset}, index {verdict.index}: {verdict.detail}. "
         f"Nothing was changed. Choose: 'durakv-cli verify {directory} --deep' to see the damage; "
-        "in a group, remove the member and add it again under a new node id, to fetch all of it again; "
-        f"'durakv-cli truncate {directory} --after {verdict.index - 1} --yes-lose-data' to give up what follows"
+        f"in a group, 'durakv-cli repair {directory} --from-peer HOST:PORT' to fetch what is damaged, or remove the "
+        "member and add it again under a new node id, to fetch all of it again; "
+        f"'durakv-cli truncate {directory} --to-index {verdict.index - 1} --yes-lose-data' to give up what follows"
     )
 
 

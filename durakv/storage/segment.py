@@ -110,6 +110,17 @@ def seal_body(base: int, last: int) -> bytes:
     return b"#SEAL %016x %016x\r\n" % (base, last)
 
 
+class Covered:
+    """Where a checkpoint ends: the last entry it contains, with the log's digest after it."""
+
+    __slots__ = ("chain", "index", "term")
+
+    def __init__(self, index: int, term: int, chain: int) -> None:
+        self.index = index
+        self.term = term
+        self.chain = chain
+
+
 class Segment:
     """A segment as the loop thread knows it. ``end`` is where the next frame goes; ``offsets[i]`` is the place of entry
     ``base + i`` and ``chains[i]`` the digest after it.
@@ -146,6 +157,18 @@ class Segment:
             self.sealed = False
             del self.offsets[keep:]
             del self.chains[keep:]
+
+
+def droppable(segments: list[Segment], index: int, keep_bytes: int) -> int:
+    """How many of the oldest hold nothing above ``index``, less the newest of those up to ``keep_bytes``; never all."""
+    count = 0
+    while count < len(segments) - 1 and segments[count].sealed and segments[count].last() <= index:
+        count += 1
+    kept = 0
+    while count and kept + segments[count - 1].end <= keep_bytes:
+        kept += segments[count - 1].end
+        count -= 1
+    return count
 
 
 class SegmentWriter:
@@ -219,6 +242,43 @@ class SegmentWriter:
         except OSError as error:
             # A half-done cut has no safe retry; only appending may wait for space.
             raise OSError(errno.EIO, f"cannot cut the log: {error}", segment.path) from error
+
+    def drop(self, covered: list[Segment], archive: str, refused: list[OSError]) -> None:
+        """Take the oldest segments out of ``covered`` and remove them, each unlink durable before the next, so that a
+        crash never leaves a gap.
+
+        With ``archive``, a directory, each gets a second name there first; where that fails, which says nothing of the
+        log's own medium, it and the rest stay, and ``refused`` says why.
+        """
+        while covered:
+            old = covered[0]
+            if archive and self._disk.exists(old.path):
+                try:
+                    self._archive(old, archive)
+                except OSError as error:
+                    refused.append(error)
+                    return
+            self._remove(old)
+            del covered[0]
+
+    def _archive(self, old: Segment, archive: str) -> None:
+        if not self._disk.exists(archive):
+            self._disk.mkdir(archive)
+            self._disk.fsync_dir(archive.rpartition("/")[0] or "/")
+        name = f"{archive}/{segment_name(old.number)}"
+        if not self._disk.exists(name):
+            self._disk.link(old.path, name)
+            self._disk.fsync_dir(archive)
+
+    def replace(self, doomed: list[Segment], fresh: Segment) -> None:
+        """A snapshot stands in for the whole log: begin ``fresh``, which is empty, then remove what was before.
+
+        There is a log at any time: one that ends before the checkpoint does, which recovery replaces, or the fresh
+        one, behind segments that recovery does not look at.
+        """
+        self.start(fresh, self.segment_bytes)
+        for old in doomed:
+            self._remove(old)
 
     def trim(self, segment: Segment) -> None:
         """Cut the zero tail at a clean stop, so that a foreign loader can read the file."""

@@ -23,17 +23,22 @@ from durakv.storage.identity import (
     write_identity,
 )
 from durakv.storage.lane import Lane
-from durakv.storage.log import Log, LogOptions
+from durakv.storage.log import Log
+from durakv.storage.options import LogOptions
 from durakv.storage.recovery import RecoveredLog, recover_log
 from durakv.storage.segment import (
     SEGMENT_BYTES,
     SEGMENT_HEADER_BYTES,
+    Covered,
     SegmentHeader,
     SegmentWriter,
     segment_name,
     segment_number,
 )
 from durakv.world.ports import Clock, Disk, Rng
+
+# Says where the checkpoint in a data directory ends; asked when the directory is locked.
+FindCovered = Callable[[str], Covered | None]
 
 
 class StoreOptions:
@@ -52,6 +57,7 @@ class StoreOptions:
         segment_bytes: int = SEGMENT_BYTES,
         min_free_bytes: int = MIN_FREE_BYTES,
         reserve_bytes: int = RESERVE_BYTES,
+        covered: FindCovered | None = None,
     ) -> None:
         self.cluster_id = cluster_id
         self.node_id = node_id
@@ -60,6 +66,7 @@ class StoreOptions:
         self.segment_bytes = segment_bytes
         self.min_free_bytes = min_free_bytes
         self.reserve_bytes = reserve_bytes
+        self.covered = covered
 
 
 class Store(Generic[E]):
@@ -113,7 +120,16 @@ def open_store(
         identity = _create(disk, clock, rng, directory, options)
     lane = Lane(disk, clock, on_fatal)
     hard = HardStateFile.load(lane, hardstate_path(directory), identity.cluster_id)
-    recovered = recover_log(disk, directory, identity.cluster_id, identity.node_id, hard.current.synced_hint)
+    covered = None if options.covered is None else options.covered(directory)
+
+    def fresh(number: int, end: Covered) -> SegmentHeader:
+        salt = rng.bits64() & 0xFFFFFFFF
+        ids = (identity.cluster_id, identity.node_id)
+        return SegmentHeader(*ids, number, end.index + 1, end.term, end.chain, clock.wall_ms(), salt)
+
+    recovered = recover_log(
+        disk, directory, identity.cluster_id, identity.node_id, hard.current.synced_hint, covered, fresh
+    )
     writer = SegmentWriter(lane, log_directory(directory), options.segment_bytes)
 
     opened: list[Log[E]] = []
@@ -137,6 +153,7 @@ def open_store(
         health.note_enospc,
         options.log,
         must_roll=recovered.must_roll,
+        older=recovered.older,
     )
     opened.append(log)
     health.make_reserve()

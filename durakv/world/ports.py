@@ -24,6 +24,9 @@ class Clock(Protocol):
     def monotonic_ns(self) -> int:
         """Nanoseconds since an arbitrary start; never steps back, counts suspend (CLOCK_BOOTTIME on Linux)."""
 
+    def raw_ns(self) -> int:
+        """Nanoseconds of a second clock that nobody steers (CLOCK_MONOTONIC_RAW), to check the first one; -1: none."""
+
     def wall_ms(self) -> int:
         """Unix milliseconds; may step. Used only to stamp log entries and to judge expiry on reads."""
 
@@ -96,6 +99,12 @@ class Disk(Protocol):
     def lock(self, path: str) -> bool:
         """Take an exclusive lock held until the process ends; False when another process has it."""
 
+    def wait_unlocked(self, path: str, timeout_ms: int) -> bool:
+        """Wait until no other process holds the lock of that file, if there is one; False when time ran out.
+
+        Blocks; call at boot.
+        """
+
     def submit(self, job: Callable[[], None], done: Callable[[OSError | None], None]) -> None:
         """Run ``job`` on the log lane, strictly in submission order; then ``done(error)`` on the loop thread.
 
@@ -159,6 +168,24 @@ class Network(Protocol):
 
     def connect(self, host: str, port: int, handler: StreamHandler, timeout_ms: int, tls: str | None = None) -> None:
         """Dial; the handler hears on_open or on_close."""
+
+
+class Child(Protocol):
+    """A process this one started, spoken to in lines."""
+
+    def send(self, line: str) -> None:
+        """Queue a line for its standard input; ignored once it has ended."""
+
+    def close(self) -> None:
+        """End its input: it finishes what it was told and leaves."""
+
+    def kill(self) -> None:
+        """End it now."""
+
+
+# (arguments of ``durakv``, what to do with each line it writes, what to do when it has ended with that exit code):
+# raises OSError. It runs this program again, never a copy of this process.
+Spawn = Callable[[list[str], Callable[[str], None], Callable[[int], None]], Child]
 
 
 class ObjectStore(Protocol):

@@ -15,6 +15,8 @@ from durakv.world.ports import Timer
 
 # Elsewhere than on Linux the plain monotonic clock is all there is; it may stand still while the machine sleeps.
 _CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# Stands still while the machine sleeps, so it is compared over the gaps between turns only. -1: there is none.
+_RAW: Final[int] = getattr(time, "CLOCK_MONOTONIC_RAW", -1)
 
 
 class RealClock:
@@ -26,6 +28,10 @@ class RealClock:
     def monotonic_ns(self) -> int:
         """Nanoseconds since boot, suspend included."""
         return time.clock_gettime_ns(_CLOCK)
+
+    def raw_ns(self) -> int:
+        """Nanoseconds since an arbitrary start, at the rate of the machine's own counter."""
+        return time.clock_gettime_ns(_RAW) if _RAW >= 0 else -1
 
     def wall_ms(self) -> int:
         """Unix milliseconds."""

@@ -11,6 +11,7 @@ import fcntl
 import mmap
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
@@ -18,6 +19,7 @@ from typing import Final
 from durakv.world.ports import File
 
 _ALIGN: Final = 4096
+_LOCK_POLL_S: Final = 0.01
 _O_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 _UNSUPPORTED: Final = (errno.EINVAL, errno.ENOTSUP)
 
@@ -158,6 +160,25 @@ class RealDisk:
             return False
         self._locks.append(fd)
         return True
+
+    def wait_unlocked(self, path: str, timeout_ms: int) -> bool:
+        if not os.path.exists(path):
+            return True
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            deadline_ns = time.monotonic_ns() + timeout_ms * 1_000_000
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic_ns() >= deadline_ns:
+                        return False
+                    time.sleep(_LOCK_POLL_S)
+                else:
+                    return True
+        finally:
+            # Closing gives the lock back.
+            os.close(fd)
 
     def submit(self, job: Job, done: Done) -> None:
         self._queue.put((job, done))

@@ -68,7 +68,9 @@ class RealStream(asyncio.BaseProtocol):
         return on_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Closed by either side."""
+        """Closed by either side, or given up while it opened; heard once."""
+        if self._transport is None:
+            return
         self.write = _discard
         self._transport = None
         self._handler.on_close(exc)
@@ -229,9 +231,14 @@ class RealNetwork:
         try:
             await asyncio.wait_for(opening, timeout_ms / 1000)
         except OSError as e:
-            # A timeout is an OSError too. Once opened, connection_lost() tells the handler.
+            # A timeout is an OSError too.
             if not stream.opened:
                 handler.on_close(e)
+            else:
+                # The timeout struck between the opening and its end: the loop has closed the connection and tells
+                # nobody, and whoever holds the stream would write to it for ever.
+                stream.abort()
+                stream.connection_lost(e)
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
         del self._dialling[task]

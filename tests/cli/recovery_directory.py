@@ -16,7 +16,7 @@ from durakv.cli.admin import program
 from durakv.engine.entry import FORMAT, HEADER, SEMANTICS, put_array, stamp
 from durakv.replication import addresses
 from durakv.storage.lane import Done
-from durakv.storage.log import LogOptions
+from durakv.storage.options import LogOptions
 from durakv.storage.store import Store, StoreOptions, open_store
 from durakv.world.real_clock import RealClock
 from durakv.world.real_disk import RealDisk

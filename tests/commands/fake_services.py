@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from durakv.acl.accounts import Accounts
+from durakv.cluster.slot_stats import SlotCounters, SlotMemory
 from durakv.commands import acl as acl_commands
 from durakv.commands import cluster, connection, connection_tracking, introspect, pubsub, server, transactions
 from durakv.commands.context import LocalContext, ReadContext, WriteContext
@@ -13,7 +14,8 @@ from durakv.commands.session import Session
 from durakv.commands.spec import READ, WRITE, Commands
 from durakv.commands.table import Row, Table
 from durakv.config.settings import Settings
-from durakv.engine.apply import Applier, Outcome
+from durakv.engine.apply import Applier
+from durakv.engine.outcome import Outcome
 from durakv.engine.pubsub import PubSub
 from durakv.engine.tracking import Tracking
 from durakv.keyspace.keyspace import Keyspace
@@ -57,6 +59,9 @@ def dbsize(ctx, argv):
 class FakeClock:
     def __init__(self):
         self.ms = 1_700_000_000_000
+
+    def raw_ns(self):
+        return self.monotonic_ns()
 
     def wall_ms(self):
         return self.ms
@@ -134,12 +139,35 @@ class FakeSink:
         pass
 
 
+class FakeUsage:
+    """What slots hold; nothing is counted."""
+
+    def __init__(self, ks: Keyspace):
+        self.ks = ks
+        self.counters = SlotCounters()
+        self.memory = SlotMemory()
+
+    def shown(self) -> bool:
+        return False
+
+    def follow_slots(self) -> None: ...
+
+    def owned(self) -> list[int]:
+        return list(range(16384))
+
+    def keys(self, slot: int) -> int:
+        return sum(len(db.slots[slot] or ()) for db in self.ks.dbs)
+
+
 class FakeNode:
     """Implements Services; ``calls`` records what was asked of the engine."""
 
     def __init__(self, table: Table | None = None):
         self.calls: list[tuple] = []
         self.in_transaction = False
+        self.replicas = self.saving = None
+        self.pause_writes = self.pause_all = False
+        self.pause_until_ms = 0
         self.settings = Settings()
         self.table = table or build()
         self.clock: Any = FakeClock()
@@ -160,6 +188,9 @@ class FakeNode:
         self.applier = Applier(self.ks, self.table, Outcome())
         self.tracking = Tracking(self)
         self.eviction = self
+        self.upkeep = self
+        self.usage = FakeUsage(self.ks)
+        self.sweeping = True
         self.view = GroupView()
         self.view.cluster_id = "c" * 32
         self.view.node_id = 1
@@ -230,9 +261,10 @@ class FakeNode:
     def unwatch(self, s):
         s.watched = {}
 
-    def unblock_client(self, session, *, error):
-        self.calls.append(("unblock", session.id, error))
-        return session.blocked
+    def unblock_client(self, asker, client_id, *, error):
+        self.calls.append(("unblock", client_id, error))
+        target = self.clients.get(client_id)
+        return int(target is not None and target.blocked)
 
 
 def build() -> Table:

@@ -19,16 +19,25 @@ class Reference:
     def __init__(self, port: int):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=5)
         self.reader = hiredis.Reader()
+        self.last: object = None
 
-    def __call__(self, *argv: bytes | str) -> object:
+    def __call__(self, *argv: bytes | str | int) -> object:
+        self.raw(*argv)
+        return self.last
+
+    def raw(self, *argv: bytes | str | int) -> bytes:
+        """The reply's bytes, when nothing else is on its way."""
         words: tuple[Any, ...] = tuple(argv)
         self.sock.sendall(hiredis.pack_command(words))
+        read = b""
         while True:
-            reply = self.reader.gets()
-            if reply is not False:
-                return reply
+            self.last = self.reader.gets()
+            # The library says false both for a reply that is and for none.
+            if self.last is not False or read == b"#f\r\n":
+                return read
             data = self.sock.recv(65536)
             assert data, "the reference server closed the connection"
+            read += data
             self.reader.feed(data)
 
 

@@ -146,7 +146,10 @@ class Run:
         if self.check_undo:
             before = digest(self.ks)
             sizes = [(db.size, db.nexp) for db in self.ks.dbs]
+            # As inside a script: a command by itself keeps no step for its last act.
+            self.ks.undo_whole = True
             self._unit(fn, argv)
+            self.ks.undo_whole = False
             journal.roll_back()
             self.ks.expired_now.clear()
             assert digest(self.ks) == before, f"undo of {argv} left other content"

@@ -143,22 +143,13 @@ def comparable(words: list[str | bytes], tree: Tree) -> Tree:
         return kind, value[:3]
     if name in UNORDERED:
         tree = unordered(tree)
-    # Coordinates are bulk strings in both protocols here, see docs/compatibility.md.
-    return bulk_doubles(tree) if name.startswith(("geo", "exec")) else tree
+    return tree
 
 
 def uncounted(tree: Tree) -> Tree:
     """A HyperLogLog without the count PFCOUNT leaves in it upstream."""
     kind, value = tree
     return (kind, value[:8] + value[16:]) if isinstance(value, bytes) and value.startswith(b"HYLL") else tree
-
-
-def bulk_doubles(tree: Tree) -> Tree:
-    """Doubles as if they were bulk strings."""
-    kind, value = tree
-    if isinstance(value, list):
-        return kind, [bulk_doubles(item) for item in value]
-    return ("$" if kind == "," else kind), value
 
 
 def assert_alike(ours: Talker, theirs: Talker, program: list[list[str | bytes]], told: str) -> None:

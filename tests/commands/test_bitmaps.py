@@ -186,6 +186,19 @@ def test_deadlines_are_kept_by_setbit_and_dropped_by_bitop() -> None:
     assert run("PTTL", "k") == -1
 
 
+def test_bitop_leaves_a_string_to_be_changed_in_place() -> None:
+    run = Run(TABLE)
+    run.check_undo = True
+    run("SET", "a", "abc")
+    for word in ("AND", "OR", "XOR", "NOT"):
+        assert run("BITOP", word, "k", "a") == 3
+        assert run("OBJECT", "ENCODING", "k") == b"raw"
+    before = run("GET", "a")
+    run("BITOP", "OR", "k", "a")
+    run("SETBIT", "k", 0, 1)
+    assert (run("GET", "k"), run("GET", "a")) == (b"\xe1bc", before)
+
+
 def test_the_last_bit_of_the_longest_string_is_the_limit() -> None:
     run = Run(TABLE)
     assert run("GETBIT", "k", 2**32 - 1) == 0

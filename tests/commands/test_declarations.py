@@ -59,7 +59,7 @@ def test_refusals_refuse(name: str) -> None:
     assert row.name == name
     if row.kind != LOCAL:
         with pytest.raises(CommandError):
-            row.plain(None, argv)
+            row.fn(None, argv)
         return
     node = FakeNode()
     node.settings.cluster_enabled = True

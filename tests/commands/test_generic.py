@@ -427,3 +427,10 @@ def test_digest_sees_content_and_nothing_else(run: Run) -> None:
 def test_slots_group_tagged_keys() -> None:
     assert slot_of(b"{tag}1") == slot_of(b"{tag}2") == slot_of(b"tag")
     assert slot_of(b"foo") == 12182
+
+
+def test_sort_reads_numbers_as_c_does(run: Run) -> None:
+    run("RPUSH", "l", "3", b"2\0x", b"\0", "", "-1")
+    assert run("SORT", "l") == [b"-1", b"", b"\0", b"2\0x", b"3"]
+    run("RPUSH", "l", b"x\0")
+    assert run("SORT", "l").text == "ERR One or more scores can't be converted into double"

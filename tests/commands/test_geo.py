@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import durakv
 from durakv.commands import exact_trig, geo, geo_search, geohash
 from durakv.keyspace.digest import digest
+from tests.commands.reference_server import running
 from tests.commands.running import Failed, Reference, Run, parsed
 from tests.commands.value_programs import TABLE, Words, assert_alike
 
@@ -361,7 +362,7 @@ def sydney() -> Run:
 
 
 def test_polygons_as_valkey_9_documents_them(sydney: Run) -> None:
-    found = sydney("GEOSEARCH", "p", "BYPOLYGON", 11, *OUTLINE, "WITHDIST", "WITHCOORD", "DESC")
+    found = parsed(sydney.wire("GEOSEARCH", "p", "BYPOLYGON", 11, *OUTLINE, "WITHDIST", "WITHCOORD", "DESC"))
     assert found == [
         [b"elizabeth", b"1035.7735", [b"151.20932132005691528", b"-33.87772313782243572"]],
         [b"goodhope", b"929.4979", [b"151.22852593660354614", b"-33.88116782387797343"]],
@@ -426,3 +427,37 @@ def test_null_shapes() -> None:
     assert run.wire("GEOHASH", "none", "x") == b"*1\r\n$-1\r\n"
     assert run.wire("GEODIST", "none", "x", "y", protocol=3) == b"_\r\n"
     assert run.wire("GEOPOS", "p") == b"*0\r\n"
+
+
+def test_coordinates_are_doubles_of_seventeen_digits_in_resp3() -> None:
+    run = Run(TABLE)
+    run("GEOADD", "p", 13.361389, 38.115556, "a", 0, 0, "b")
+    assert run.wire("GEOPOS", "p", "a") == (
+        b"*1\r\n*2\r\n$20\r\n13.36138933897018433\r\n$20\r\n38.11555639549629859\r\n"
+    )
+    assert run.wire("GEOPOS", "p", "a", protocol=3) == (
+        b"*1\r\n*2\r\n,13.36138933897018433\r\n,38.11555639549629859\r\n"
+    )
+    found = run.wire("GEOSEARCH", "p", "FROMMEMBER", "a", "BYRADIUS", 1, "km", "WITHDIST", "WITHCOORD", protocol=3)
+    assert found == (b"*1\r\n*3\r\n$1\r\na\r\n$6\r\n0.0000\r\n*2\r\n,13.36138933897018433\r\n,38.11555639549629859\r\n")
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_replies_have_the_bytes_of_a_stock_server(protocol: int) -> None:
+    program: list[Words] = [
+        ["GEOADD", "p", "13.361389", "38.115556", "a", "15.087269", "37.502669", "b", "0", "0", "c", "-0.0", "85.05",
+         "d"],
+        ["GEOPOS", "p", "a", "b", "c", "d", "none"], ["GEOPOS", "none", "a"], ["GEODIST", "p", "a", "b", "km"],
+        ["GEOSEARCH", "p", "FROMLONLAT", "15", "37", "BYRADIUS", "200", "km", "ASC", "WITHCOORD", "WITHDIST",
+         "WITHHASH"],
+        ["GEOSEARCH", "p", "FROMMEMBER", "c", "BYBOX", "1", "1", "km", "WITHCOORD"],
+        ["GEORADIUS", "p", "15", "37", "200", "km", "DESC", "WITHCOORD"], ["GEOHASH", "p", "a", "none"],
+        ["GEORADIUSBYMEMBER_RO", "p", "a", "200", "km", "ASC", "WITHDIST", "WITHCOORD"],
+    ]  # fmt: skip
+    run = Run(TABLE)
+    with running() as connect:
+        reference = connect()
+        reference("HELLO", protocol)
+        for words in program:
+            assert run.wire(*words, protocol=protocol) == reference.raw(*words), words

@@ -86,6 +86,14 @@ def test_positions_far_from_the_ends(run: Run) -> None:
     assert run("LPOS", "l", "700", "MAXLEN", "299", "RANK", "-1") is None
 
 
+def test_ranges_in_the_middle_of_a_long_list(run: Run) -> None:
+    run("RPUSH", "l", *range(5000))
+    for start in (0, 990, 1000, 1001, 1002, 2500, 3960, 3999, 4990):
+        for size in (1, 2, 31, 32, 33, 400):
+            expected = [b"%d" % n for n in range(start, min(start + size, 5000))]
+            assert run("LRANGE", "l", start, start + size - 1) == expected
+
+
 # -- waiting -------------------------------------------------------------------------------------------------------
 
 

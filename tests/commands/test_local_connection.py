@@ -153,11 +153,12 @@ def test_client_kill(node):
 
 def test_client_line_tells_the_state(node):
     s = node.client(3)
-    s.bytes_in, s.commands, s.last_command = 30, 4, "client|info"
+    s.bytes_in, s.commands, s.last_row = 30, 4, node.table.find([b"CLIENT", b"INFO"])
     run(node, s, "MULTI")
     s.multi.append((node.table.lookup(b"SET"), [b"set", b"k", b"v"]))
     line = run(node, s, "CLIENT INFO").text.decode()
-    assert line.startswith("id=1 addr=127.0.0.1:50001 laddr=127.0.0.1:6379 fd=-1 name= age=0 idle=0 flags=x ")
+    assert line.startswith("id=1 addr=127.0.0.1:50001 laddr=127.0.0.1:6379 fd=-1 name= age=0 idle=0 flags=x capa= ")
+    assert " argv-mem=10 multi-mem=5 " in line and " events=r cmd=client|info user=default " in line
     assert " multi=1 watch=0 " in line
     assert " multi-mem=5 " in line
     assert line.endswith(" resp=3 lib-name= lib-ver= tot-net-in=30 tot-net-out=0 tot-cmds=4\n")

@@ -62,7 +62,7 @@ SAME = [
     ["SLOWLOG", "LEN"], ["SLOWLOG", "GET", "-2"], ["SLOWLOG", "RESET"], ["LATENCY", "LATEST"],
     ["LATENCY", "HISTORY", "command"], ["LATENCY", "RESET"], ["LATENCY", "GRAPH", "nope"],
     ["SHUTDOWN", "ABORT"], ["SHUTDOWN", "NOW", "ABORT"], ["SHUTDOWN", "SAVE", "NOSAVE"], ["SHUTDOWN", "LATER"],
-    ["FAILOVER", "ABORT"], ["FAILOVER", "TIMEOUT", "0"], ["FAILOVER", "NOPE"], ["REPLICAOF", "NO", "ONE"],
+    ["FAILOVER", "ABORT"], ["FAILOVER", "TIMEOUT", "0"], ["FAILOVER", "NOPE"],
     ["MODULE", "LIST"], ["BGSAVE", "NOPE"], ["DEBUG", "SLEEP", "0"],
     ["PUBLISH", "c", "m"], ["SPUBLISH", "c", "m"], ["PUBSUB", "CHANNELS"], ["PUBSUB", "CHANNELS", "a", "b"],
     ["PUBSUB", "NUMSUB", "a", "b"], ["PUBSUB", "SHARDNUMSUB", "a"], ["PUBSUB", "NUMPAT"], ["PUBSUB", "NUMSUB"],
@@ -80,7 +80,7 @@ SAME = [
     ["COMMAND", "LIST", "x"], ["COMMAND", "INFO", "nope"], ["COMMAND", "DOCS", "nope"],
     ["COMMAND", "LIST", "FILTERBY", "PATTERN", "ech*"], ["COMMAND", "LIST", "FILTERBY", "ACLCAT", "nope"],
     ["MEMORY", "USAGE", "nokey"], ["MEMORY", "USAGE", "k", "SAMPLES"], ["MEMORY", "USAGE", "k", "SAMPLES", "-1"],
-    ["REPLICAOF", "one"], ["TIME", "x"], ["MULTI", "x"],
+    ["TIME", "x"], ["MULTI", "x"],
 ]  # fmt: skip
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from durakv.commands.server import ALWAYS_SAVED, NO_REPLICAOF
-from durakv.commands.server_memory import DEBUG_OFF
+from durakv.commands.server import ALWAYS_SAVED
+from durakv.commands.server_debug import DEBUG_OFF
 from durakv.config.rewrite import SIGNATURE
 from durakv.observe.events import ConfigChanged
 from durakv.resp.types import NO_REPLY, OK, Map
@@ -73,14 +73,6 @@ def test_failover_picks_the_named_voter(node):
     assert error(node, s, "FAILOVER") == "ERR FAILOVER is not valid when server is a replica."
 
 
-def test_following_somebody_else_is_refused(node):
-    s = node.client()
-    assert error(node, s, "REPLICAOF host 1") == NO_REPLICAOF
-    assert run(node, s, "SLAVEOF NO ONE") is OK
-    node.view.role = "follower"
-    assert error(node, s, "REPLICAOF NO ONE") == NO_REPLICAOF
-
-
 def test_debug_is_gated(node):
     s = node.client()
     assert error(node, s, "DEBUG SLEEP 0") == DEBUG_OFF
@@ -90,11 +82,14 @@ def test_debug_is_gated(node):
     s.address = "10.1.1.1:5"
     assert error(node, s, "DEBUG DIGEST") == DEBUG_OFF
     node.settings.load("enable-debug-command", "yes")
-    assert wire(node, s, "DEBUG DIGEST") == b"+0123456789abcdef\r\n"
+    assert wire(node, s, "DEBUG DIGEST") == b"+" + b"0" * 40 + b"\r\n"
     run(node, s, "SET k v")
-    assert wire(node, s, "DEBUG OBJECT k").startswith(b"+Value type:bytes refcount:1 ")
+    assert wire(node, s, "DEBUG OBJECT k") == (
+        b"+Value at:0x0 refcount:1 encoding:embstr serializedlength:2 lru:0 lru_seconds_idle:0\r\n"
+    )
     assert error(node, s, "DEBUG OBJECT nope") == "ERR no such key"
-    assert isinstance(run(node, s, "DEBUG STATE"), Map)
+    state = run(node, s, "DEBUG STATE")
+    assert isinstance(state, Map) and state.flat[-1] == b"0123456789abcdef"
 
 
 def test_config_set_is_told_by_name_and_atomic(node):
@@ -149,7 +144,9 @@ def test_latency_reports(node):
     assert run(node, s, "LATENCY LATEST") == [[b"fsync", 4, 20, 50, 70, 2]]
     assert run(node, s, "LATENCY HISTORY fsync") == [[3, 50], [4, 20]]
     assert b"fsync: 2 spikes, mean 35 ms, worst 50 ms." in run(node, s, "LATENCY DOCTOR").text
-    assert run(node, s, "LATENCY GRAPH fsync").text.count(b"#") == 50 + 20
+    graph = run(node, s, "LATENCY GRAPH fsync").text.decode().split("\n")
+    assert graph[0] == "fsync - high 50 ms, low 20 ms (all time high 50 ms)"
+    assert graph[2:7] == ["# ", "| ", "| ", "|_", "  "]
     assert run(node, s, "LATENCY RESET fsync") == 1
 
 
@@ -193,8 +190,20 @@ def test_command_introspection(node):
                                                  b"config|set"]  # fmt: skip
     docs = run(node, s, "COMMAND DOCS get nope").flat
     assert docs[0] == b"get"
-    assert docs[1].flat[::2] == [b"summary", b"since", b"group", b"complexity"]
+    assert docs[1].flat[::2] == [b"summary", b"since", b"group", b"complexity", b"arguments"]
     names = run(node, s, "COMMAND LIST FILTERBY ACLCAT pubsub")
     assert b"subscribe" in names
     assert b"get" not in names
     assert error(node, s, "COMMAND GETKEYS SET a") == "ERR Invalid number of arguments specified for command"
+
+
+def test_a_safe_shutdown_leaves_a_majority(node):
+    s = node.client()
+    run(node, s, "SHUTDOWN SAFE")
+    assert node.calls == [("shutdown", True, False)]
+    node.view.members[2].connected = False
+    assert error(node, s, "SHUTDOWN SAFE").startswith("ERR SHUTDOWN SAFE: only 1 of 3 voters")
+    run(node, s, "SHUTDOWN SAFE FORCE")
+    node.view.members = node.view.members[:1]
+    run(node, s, "SHUTDOWN NOSAVE SAFE")
+    assert node.calls[1:] == [("shutdown", False, True), ("shutdown", True, False)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import pytest
 
 from durakv.commands.table import Table
+from durakv.keyspace import journal
+from durakv.keyspace.values.zset import ZSet
 from durakv.resp.types import NULL_ARRAY, Parked
 from tests.commands.collection_programs import TABLE
 from tests.commands.running import Failed, Run
@@ -220,6 +223,50 @@ def test_aggregates(run: Run, aggregate: str, union: list[object], inter: list[o
         words = ["2", first, second, "WEIGHTS", *weights, "AGGREGATE", aggregate, "WITHSCORES"]
         assert run("ZUNION", *words).flat == union
         assert run("ZINTER", *words).flat == inter
+
+
+def test_an_offset_below_zero_counts_from_the_other_end_of_a_skiplist(run: Run) -> None:
+    run("ZADD", "k", 1, "a", 2, "b", 3, "c", 4, "d")
+    asked = ["ZRANGEBYSCORE", "k", "(1", "4", "LIMIT", "-2", "5"]
+    back = ["ZREVRANGEBYSCORE", "k", "4", "(1", "LIMIT", "-2", "5"]
+    assert run(*asked) == run(*back) == []
+    run("ZADD", "k", 9, "x" * 65)
+    assert run("OBJECT", "ENCODING", "k") == b"skiplist"
+    assert run(*asked) == [b"c", b"d"]
+    assert run(*back) == [b"c", b"b"]
+    assert run(*back[:5], "-2", "1") == [b"c"]
+    assert run(*back[:5], "-1", "-1") == [b"b"]
+    assert run(*back[:5], "-4", "9") == []
+    assert run(*asked[:5], "-4", "5") == []
+
+
+def test_zscan_tells_a_score_as_it_is_stored(run: Run) -> None:
+    run("ZADD", "k", "0.1", "a")
+    assert run("ZSCAN", "k", 0) == [b"0", [b"a", b"0.1"]]
+    run("ZADD", "k", 1, "x" * 65)
+    assert run("ZSCAN", "k", 0, "MATCH", "a") == [b"0", [b"a", b"0.10000000000000001"]]
+
+
+def test_ranks_hold_while_blocks_are_cut_and_joined(run: Run) -> None:
+    dice = Random(5)
+    scores = {b"%d" % n: float(dice.randint(0, 900)) for n in range(9000)}
+    value = ZSet()
+    value.fill(dict(scores))
+    for _ in range(300):
+        for _ in range(dice.choice((1, 40))):
+            member = b"%d" % dice.randint(0, 12_000)
+            if dice.random() < 0.6:
+                assert value.remove(member) == (scores.pop(member, None) is not None)
+            else:
+                scores[member] = float(dice.randint(0, 900))
+                value.set(member, scores[member])
+        ordered = sorted((score, member) for member, score in scores.items())
+        start = dice.randint(0, len(ordered))
+        stop = dice.choice((start + 10, len(ordered), dice.randint(0, len(ordered))))
+        assert value.slice(start, min(stop, len(ordered))) == ordered[start:stop]
+        at = dice.randrange(len(ordered))
+        assert value.rank(ordered[at][1]) == at
+    journal.steps.clear()
 
 
 @pytest.mark.parametrize("command", ["ZUNION", "ZINTER"])

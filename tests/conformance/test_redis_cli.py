@@ -35,6 +35,7 @@ def cli(node: Node, *arguments: str, stdin: str | None = None) -> str:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
     with Group(tmp_path_factory.mktemp("cluster"), 3, ["--cluster-enabled", "yes"]) as group:
+        group.agreed()
         yield group
 
 

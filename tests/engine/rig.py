@@ -10,6 +10,7 @@ from collections import deque
 import hiredis
 
 from durakv.acl.accounts import Accounts
+from durakv.cluster.handoff.entries import Runs
 from durakv.commands.acl import build_acl
 from durakv.commands.context import LocalContext, ReadContext, WriteContext
 from durakv.commands.services import GroupView
@@ -17,10 +18,11 @@ from durakv.commands.session import Session
 from durakv.commands.spec import Commands, Declaration
 from durakv.commands.table import Table, build_table
 from durakv.config.settings import Settings
-from durakv.engine.apply import Applier, Outcome
+from durakv.engine.apply import Applier
 from durakv.engine.batch import Batch, Part
 from durakv.engine.consensus import Dropped
 from durakv.engine.engine import Engine
+from durakv.engine.outcome import Outcome
 from durakv.engine.scripts import attach
 from durakv.keyspace.digest import digest
 from durakv.keyspace.keyspace import Keyspace
@@ -313,11 +315,18 @@ class Rig:
         self.engine.consensus = self.consensus
         self.forwarder = FakeForwarder()
         self.engine.forwarder = self.forwarder
+        # Group and slots, where there are several groups.
+        self.founded: tuple[int, Runs] | None = None
         self.engine.start()
         if leading:
             self.consensus.lead()
         else:
             self.consensus.follow()
+
+    def found(self, group: int, *slots: tuple[int, int]) -> None:
+        """This is the log of one of several groups, which owns these slots as it begins."""
+        self.founded = (group, tuple((first, last, 1) for first, last in slots))
+        self.engine.places.found(group, list(slots))
 
     def client(self) -> Client:
         return Client(self)
@@ -360,6 +369,8 @@ class Rig:
         ks.accounts = Accounts(build_acl(Settings(), self.table, SimRng(8)))
         other = Applier(ks, self.table, Outcome())
         attach(other, self.table, self.engine.acl.index)
+        if self.founded is not None:
+            other.handoff.begin(*self.founded)
         for entry in self.consensus.committed:
             if entry.kind == 0:
                 other.apply_payload(entry.index, entry.data)

@@ -85,6 +85,54 @@ def test_client_unblock(how: str) -> None:
     rig.check_follower()
 
 
+def test_client_unblock_tells_whether_it_ended_the_wait() -> None:
+    rig = Rig()
+    a, other, pusher = rig.client(), rig.client(), rig.client()
+    assert rig.ask(other, "CLIENT UNBLOCK 99", f"CLIENT UNBLOCK {a.session.id}") == [0, 0]
+    rig.ask(a, "BLPOP q 0")
+    # The push is ahead in the log: it serves the client, and nothing is left to end.
+    pusher.send("RPUSH q 1")
+    rig.turn()
+    other.send(f"CLIENT UNBLOCK {a.session.id}", "GET k")
+    rig.settle()
+    assert (a.got(), other.got()) == ([[b"q", b"1"]], [0, None])
+    # Accepted in the same turn, not parked yet: the entry that parks it is ahead of the one that ends it.
+    a.send("BLPOP q 0")
+    other.send(f"CLIENT UNBLOCK {a.session.id} ERROR", "PING")
+    rig.settle()
+    assert (a.got(), other.got()) == (["UNBLOCKED client unblocked via CLIENT UNBLOCK"], [1, b"PONG"])
+    rig.check_follower()
+
+
+def test_client_unblock_in_a_transaction_answers_at_once() -> None:
+    rig = Rig()
+    a, other = rig.client(), rig.client()
+    rig.ask(a, "BLPOP q 0")
+    assert rig.ask(other, "MULTI", f"CLIENT UNBLOCK {a.session.id}", "EXEC")[-1] == [1]
+    assert a.got() == [None]
+    assert rig.ask(other, "MULTI", f"CLIENT UNBLOCK {a.session.id}", "EXEC")[-1] == [0]
+    rig.check_follower()
+
+
+@pytest.mark.parametrize(("how", "reply"), [("TIMEOUT", 0), ("ERROR", "UNBLOCKED client unblocked via CLIENT UNBLOCK")])
+def test_client_unblock_ends_a_wait_for_replicas(how: str, reply: object) -> None:
+    rig = Rig()
+    a, other = rig.client(), rig.client()
+    assert rig.ask(a, "SET k 1", "WAIT 3 0") == [b"OK"]
+    assert rig.ask(other, f"CLIENT UNBLOCK {a.session.id} {how}") == [1]
+    assert a.got() == [reply]
+    assert rig.ask(a, "PING") == [b"PONG"]
+    assert rig.engine.waits == []
+
+
+def test_a_client_held_by_a_pause_is_not_unblocked() -> None:
+    rig = Rig()
+    a, other = rig.client(), rig.client()
+    rig.ask(other, "CLIENT PAUSE 10000 WRITE")
+    assert rig.ask(a, "BLPOP q 0") == []
+    assert rig.ask(other, f"CLIENT UNBLOCK {a.session.id}") == [0]
+
+
 def test_a_disconnected_waiter_takes_nothing() -> None:
     rig = Rig()
     a, pusher = rig.client(), rig.client()

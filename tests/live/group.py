@@ -196,6 +196,21 @@ class Group:
             time.sleep(0.05)
         raise AssertionError("no leader within the time allowed:\n" + "\n".join(n.log_text() for n in self.nodes))
 
+    def agreed(self, timeout_s: float = 20.0) -> None:
+        """Return once every node, in cluster mode, shows the same leader: followers hear of a new one later."""
+        deadline = time.monotonic() + timeout_s
+        shown: list[object] = []
+        while time.monotonic() < deadline:
+            leader = self.leader()
+            shown = []
+            for node in self.nodes:
+                with node.client() as client:
+                    shown += [entry[2][1] for entry in client.execute_command("CLUSTER", "SLOTS")]
+            if set(shown) == {leader.port}:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"nodes never named one leader: {shown}")
+
     def other(self, node: Node) -> Node:
         """The other full node of a group of two."""
         (found,) = [each for each in self.nodes if each is not node]

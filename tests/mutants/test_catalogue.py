@@ -35,7 +35,7 @@ def test_unknown_and_impossible_numbers_say_why():
         mutant("M99")
 
 
-@pytest.mark.parametrize("name", ["M5", "M7", "M16", "M23", "M31", "M36", "X10"])
+@pytest.mark.parametrize("name", ["M5", "M7", "M16", "M20", "M21", "M23", "M31", "M36", "X10"])
 def test_killed_by_its_named_check(name):
     report = kill(mutant(name))
     assert (report.verdict, report.text != "") == (KILLED, True), (report.verdict, report.checks, report.text)

@@ -10,7 +10,9 @@ from durakv.world.ports import Stream
 from tests.engine.rig import Err
 from tests.replication.sim import CLIENT_PORT, MS, SimCluster
 
-DEFINITE = ("CLUSTERDOWN ", "THROTTLED ", "LOADING ", "UNBLOCKED ", "MISCONF ", "EXECABORT ")
+DEFINITE = (
+    "CLUSTERDOWN ", "THROTTLED ", "LOADING ", "UNBLOCKED ", "MISCONF ", "EXECABORT ", "LEASEEXPIRED ", "NOREPLICAS ",
+)  # fmt: skip
 KEYS = 3
 
 

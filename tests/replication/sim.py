@@ -10,13 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from durakv.app import App, World, build
+from durakv.app import App, ConnectHolder, World, build
 from durakv.commands.table import build_table
 from durakv.config.settings import Settings
 from durakv.engine.entry import stamp
 from durakv.founding import write_bootstrap
 from durakv.replication import addresses
-from durakv.storage.log import LogOptions
+from durakv.storage.options import LogOptions
 from durakv.storage.store import Store, StoreOptions, open_store
 from durakv.world.ports import StreamHandler, Timer
 from raft.types import Entry
@@ -72,6 +72,9 @@ class NodeClock:
 
     def monotonic_ns(self) -> int:
         return self.time.now_ns
+
+    def raw_ns(self) -> int:
+        return self.monotonic_ns()
 
     def wall_ms(self) -> int:
         return 1_700_000_000_000 + self.skew_ms + self.time.now_ns // MS
@@ -349,7 +352,7 @@ class Machine:
             self.disk, clock, NodeRng(self.node_id), "/data", Entry, self._fatal, lambda level: None,
             StoreOptions(CLUSTER, self.node_id, log=LogOptions(stamp=stamp), reserve_bytes=0, min_free_bytes=0),
         )  # fmt: skip
-        write_bootstrap(store, sorted(book), book)
+        write_bootstrap(store, sorted(book), book, min_isr=self.cluster.min_isr)
         clock.alive = False
         self.disk = TimedDisk.over(self.disk.after_crash("none"))
 
@@ -380,7 +383,11 @@ class Machine:
         }.items():
             settings.load(name, text)  # fmt: skip
         rng = NodeRng(self.cluster.random.getrandbits(32))
-        world = World(self._clock(), rng, self.disk, HostNetwork(fabric, self.host), Probe())
+        clock = self._clock()
+        world = World(
+            clock, rng, self.disk, HostNetwork(fabric, self.host), Probe(),
+            connect_holder=self.cluster.connect_holder(self, clock),
+        )  # fmt: skip
         self.events = Events()
         self.app = build(world, settings, self.events, self.exits.append, TABLE)
 
@@ -404,6 +411,9 @@ class Machine:
 class SimCluster:
     """Three machines and what happens between them."""
 
+    # Of lease mode; see lease_sim.py.
+    min_isr = 0
+
     def __init__(self, seed: int, **directives: str) -> None:
         self.random = Random(seed)
         self.time = Time()
@@ -414,6 +424,10 @@ class SimCluster:
         for machine in self.machines:
             machine.found(book)
             machine.start()
+
+    def connect_holder(self, machine: Machine, clock: NodeClock) -> ConnectHolder | None:
+        """What lease mode is given for a config holder."""
+        return None
 
     def leader(self) -> Machine | None:
         leading = [m for m in self.machines if m.app is not None and m.app.engine.leading]

@@ -114,7 +114,10 @@ class Probe:
 
 
 def run_episode(seed: int, rounds: int, **directives: str) -> tuple[SimCluster, list[Asked], Nemesis]:
-    cluster = SimCluster(seed, **directives)
+    return run_on(SimCluster(seed, **directives), rounds)
+
+
+def run_on(cluster: SimCluster, rounds: int) -> tuple[SimCluster, list[Asked], Nemesis]:
     cluster.wait_leader()
     history: list[Asked] = []
     clients = [SimClient(cluster, n, history) for n in range(5)]

@@ -114,8 +114,12 @@ def test_each_request_is_sent_once_and_a_link_lost_with_a_write_is_unknown() -> 
     c.send("PING")
     assert len(pair.home_turn()) == 1
     pair.hubs[0].lost(1)
-    assert kinds(a.got()) == ["UNKNOWN", "UNKNOWN"] and a.closed
     assert kinds(b.got()) == ["CLUSTERDOWN"] and not b.closed
+    assert a.got() == []
+    pair.home.pass_ms(2999)
+    assert a.got() == [] and not a.closed
+    pair.home.pass_ms(1)
+    assert kinds(a.got()) == ["UNKNOWN", "UNKNOWN"] and a.closed
     assert pair.home_turn() == []
     assert a.session.pending == b.session.pending == 0
 
@@ -128,8 +132,9 @@ def test_a_transaction_that_meets_a_broken_link_at_once_is_answered_once() -> No
     pair.wires[0].up = False
     # Too large to wait for the end of the turn: the link's state shows while EXEC still runs.
     a.send("EXEC")
-    assert kinds(a.got()) == ["UNKNOWN"]
-    assert (a.closed, a.session.pending) == (True, 0)
+    # Nothing left this node: nothing was logged.
+    assert kinds(a.got()) == ["CLUSTERDOWN"]
+    assert (a.closed, a.session.pending) == (False, 0)
 
 
 def test_late_replies_of_a_lost_time_are_dropped() -> None:
@@ -239,7 +244,8 @@ def test_a_home_node_that_cannot_send_tells_its_clients() -> None:
     a.send("SET k 1")
     b.send("GET k")
     assert pair.home_turn() == []
-    assert kinds(a.got()) == ["UNKNOWN"] and kinds(b.got()) == ["CLUSTERDOWN"]
+    assert kinds(a.got()) == ["CLUSTERDOWN"] and kinds(b.got()) == ["CLUSTERDOWN"]
+    assert not a.closed
 
 
 def test_demotion_of_the_leader_closes_clients_with_writes_and_refuses_reads() -> None:
@@ -255,6 +261,8 @@ def test_demotion_of_the_leader_closes_clients_with_writes_and_refuses_reads() -
     pair.lead.engine.turn_end()
     frames, pair.wires[1].frames = pair.wires[1].frames, []
     pair.to_home(frames)
+    assert a.got() == []
+    pair.home.pass_ms(3000)
     assert kinds(a.got()) == ["UNKNOWN"] and a.closed
     assert kinds(b.got()) == ["CLUSTERDOWN"] and not b.closed
     assert not any(isinstance(s.sink, RemoteSink) for s in pair.lead.engine.by_origin.values())
@@ -282,6 +290,65 @@ def test_a_forwarded_blocking_pop_waits_and_other_replies_do_not_unblock_it() ->
     pair.to_lead(pair.home_turn())
     pair.lead.settle()
     assert pair.lead.engine.applier.sessions.idle()
+
+
+@pytest.mark.parametrize("how", ["", " TIMEOUT", " ERROR"])
+def test_a_client_parked_through_a_follower_is_unblocked_there(how: str) -> None:
+    pair = Pair()
+    a, other, elsewhere = pair.client(), pair.client(), pair.lead.client()
+    pair.ask(a, "BLPOP q 0")
+    assert a.session.blocked
+    # Ids count the clients of one node: the leader does not know this one.
+    number = max(a.session.id, *pair.lead.engine.clients)
+    assert pair.lead.ask(elsewhere, f"CLIENT UNBLOCK {number + 1}") == [0]
+    assert pair.ask(other, f"CLIENT UNBLOCK {a.session.id}{how}", "PING") == [1, b"PONG"]
+    replies = a.got()
+    assert replies == ([None] if how != " ERROR" else ["UNBLOCKED client unblocked via CLIENT UNBLOCK"])
+    assert not a.session.blocked
+    assert pair.ask(a, "PING") == [b"PONG"]
+    assert pair.ask(other, f"CLIENT UNBLOCK {a.session.id}{how}") == [0]
+    assert pair.lead.engine.applier.sessions.idle()
+    pair.lead.check_follower()
+
+
+def test_unblock_through_a_follower_comes_too_late_for_a_client_that_was_served() -> None:
+    pair = Pair()
+    a, other, pusher = pair.client(), pair.client(), pair.lead.client()
+    pair.ask(a, "BLPOP q 0")
+    pusher.send("RPUSH q x")
+    pair.lead.turn()
+    assert pair.ask(other, f"CLIENT UNBLOCK {a.session.id}") == [0]
+    assert a.got() == [[b"q", b"x"]]
+
+
+def test_unblock_through_a_follower_ends_a_wait() -> None:
+    pair = Pair()
+    a, other = pair.client(), pair.client()
+    assert pair.ask(a, "SET k 1", "WAIT 3 0") == [b"OK"]
+    assert pair.ask(other, f"CLIENT UNBLOCK {a.session.id}") == [1]
+    assert a.got() == [0]
+
+
+def test_unblock_whose_leader_is_lost_may_have_happened() -> None:
+    pair = Pair()
+    a, other = pair.client(), pair.client()
+    pair.ask(a, "BLPOP q 0")
+    other.send(f"CLIENT UNBLOCK {a.session.id}")
+    assert len(pair.home_turn()) == 1
+    pair.hubs[0].lost(1)
+    assert kinds(other.got()) == ["UNKNOWN"]
+    assert other.closed and pair.home_turn() == []
+
+
+def test_unblock_in_a_transaction_on_a_follower_says_why_not() -> None:
+    pair = Pair()
+    a, other = pair.client(), pair.client()
+    pair.ask(a, "BLPOP q 0")
+    replies = pair.ask(other, "MULTI", "SET k 1", f"CLIENT UNBLOCK {a.session.id}", "EXEC")
+    last = replies[-1]
+    assert isinstance(last, list)
+    assert last[0] == b"OK" and "send it alone" in str(last[1])
+    assert a.session.blocked
 
 
 def test_a_reply_close_flag_closes_the_client() -> None:

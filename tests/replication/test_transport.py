@@ -10,11 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durakv.replication.transport import (
+    ANYBODY,
     FRAME_BYTES_MAX,
+    KIND_GOSSIP,
     KIND_HELLO,
     KIND_RAFT,
+    KIND_SHOUT,
+    KIND_SLOTS,
     LANE_BULK,
     LANE_CONTROL,
+    REMOVED,
+    SHOUT_BYTES_QUEUED,
+    SHOUT_BYTES_WAITING,
     FrameReader,
     Transport,
     frame,
@@ -58,7 +65,7 @@ def test_half_a_frame_waits_and_an_oversize_one_is_refused_at_once() -> None:
 class Peer:
     """A Transport and what it reported."""
 
-    def __init__(self, fabric: Fabric, node_id: int, cluster: bytes = CLUSTER) -> None:
+    def __init__(self, fabric: Fabric, node_id: int, cluster: bytes = CLUSTER, group: int = 1) -> None:
         self.frames: list[tuple[int, int, bytes]] = []
         self.down: list[int] = []
         self.refused: list[str] = []
@@ -66,7 +73,7 @@ class Peer:
         self.transport = Transport(
             HostNetwork(fabric, f"n{node_id}"), clock, cluster, node_id,
             lambda from_id, kind, payload: self.frames.append((from_id, kind, payload)),
-            self.down.append, self.refused.append,
+            self.down.append, self.refused.append, group=group,
         )  # fmt: skip
         self.transport.listen("any", 1)
 
@@ -167,3 +174,83 @@ def test_a_stream_that_does_not_say_hello_is_closed(first: bytes) -> None:
     net.connect("x", "n2", 1, raw, 100)
     net.time.run(100)
     assert raw.opened is not None and raw.closed and right.refused and not right.frames
+
+
+def test_groups_hear_of_each_other_what_concerns_both() -> None:
+    net = fabric()
+    a, b = Peer(net, 1), Peer(net, 2, group=2)
+    heard: list[tuple[int, bytes]] = []
+
+    def gossip(payload: bytes, stream: Stream | None) -> None:
+        heard.append((2, payload))
+        assert stream is not None
+        stream.write(frame(KIND_GOSSIP, b"answer"))
+
+    b.transport.on_gossip = gossip
+    a.transport.on_gossip = lambda payload, _: heard.append((1, payload))
+    # By its address alone, and before the link is open.
+    assert not a.transport.send_other(ANYBODY, ("n2", 1), LANE_CONTROL, KIND_GOSSIP, b"hello")
+    net.time.run(200)
+    assert heard == [(2, b"hello"), (1, b"answer")]
+    # Nobody is dialled back for that, and nobody counts as a peer.
+    assert b.transport.lanes == {}
+    assert not a.transport.connected(2)
+    assert a.transport.send_other(2, ("n2", 1), LANE_BULK, KIND_SLOTS, b"x") is False
+    net.time.run(200)
+    assert b.frames == [(1, KIND_SLOTS, b"x")]
+    assert a.transport.send_other(2, ("n2", 1), LANE_BULK, KIND_RAFT, b"not for other groups")
+    net.time.run(200)
+    assert b.frames == [(1, KIND_SLOTS, b"x")]
+    assert any("frame of kind 1 from group 1" in text for text in b.refused)
+    # Members only are told that they are no members any more.
+    b.transport.answer_strangers((2,), REMOVED.pack(7))
+    net.time.run(200)
+    assert a.frames == []
+    assert a.refused == []
+    a.transport.leave_other(("n2", 1))
+    net.time.run(200)
+    assert not a.transport.others
+
+
+def test_what_is_published_waits_for_a_link_that_opens_within_bounds() -> None:
+    net = fabric()
+    a, b = Peer(net, 1), Peer(net, 2, group=2)
+    heard: list[bytes] = []
+    b.transport.on_shout = heard.append
+    place = ("n2", 1)
+    sent = [b"%d" % n + b"x" * 1000 for n in range(1200)]
+    taken = [payload for payload in sent if a.transport.shout(2, place, frame(KIND_SHOUT, payload))]
+    assert taken == sent[: len(taken)] and sum(map(len, taken)) <= SHOUT_BYTES_WAITING < sum(map(len, sent))
+    net.time.run(200)
+    assert heard == taken
+    assert a.transport.shout(2, place, frame(KIND_SHOUT, b"later"))
+    net.time.run(200)
+    assert heard[-1] == b"later"
+    assert b.frames == [] and b.refused == []
+
+    # Of a node that cannot be reached nothing is kept.
+    net.cut("n1", "n2")
+    net.reset(lambda end: end.host == "n1")
+    net.time.run(200)
+    assert a.transport.shout(2, place, frame(KIND_SHOUT, b"lost"))
+    net.time.run(5000)
+    net.heal()
+    net.time.run(5000)
+    assert heard[-1] == b"later"
+    assert a.transport.shout(2, place, frame(KIND_SHOUT, b"again"))
+    net.time.run(200)
+    assert heard[-1] == b"again"
+
+
+def test_a_node_that_does_not_read_loses_what_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = fabric()
+    a, b = Peer(net, 1), Peer(net, 2, group=2)
+    b.transport.on_shout = lambda payload: None
+    a.transport.shout(2, ("n2", 1), frame(KIND_SHOUT, b"first"))
+    net.time.run(200)
+    stream = a.transport.others["n2", 1][LANE_CONTROL].stream
+    assert stream is not None
+    monkeypatch.setattr(type(stream), "write_buffer_bytes", lambda self: SHOUT_BYTES_QUEUED)
+    sent = a.transport.sent
+    assert not a.transport.shout(2, ("n2", 1), frame(KIND_SHOUT, b"too much"))
+    assert a.transport.sent == sent

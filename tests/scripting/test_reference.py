@@ -97,6 +97,8 @@ def test_protocol_three(pair: Pair) -> None:
         "return redis.call('hgetall','h')", "redis.setresp(3) return redis.call('hgetall','h')",
         "redis.setresp(3) return redis.call('smembers','s')", "redis.setresp(3) return redis.call('zscore','z','a')",
         "return redis.call('zscore','z','a')", "redis.setresp(3) return {map={a={set={b=true}}}}",
+        "redis.call('geoadd','g','13.361389','38.115556','a') return redis.call('geopos','g','a')",
+        "redis.setresp(3) return redis.call('geopos','g','a')",
         "return {map={a=1}}", "redis.setresp(3) return {double=3.5}", "redis.setresp(3) return {big_number='12'}",
         "redis.setresp(3) return {verbatim_string={string='x',format='txt'}}", "redis.setresp(3) return true",
         "redis.setresp(3) return {false,true}", "redis.setresp(3) return nil", "return nil", "return true",
@@ -105,7 +107,7 @@ def test_protocol_three(pair: Pair) -> None:
         "return redis.call('zrange','z',0,-1,'withscores')", "redis.setresp(3) return type(redis.call('get','none'))",
     ):  # fmt: skip
         pair("EVAL", text, 0)
-    pair.agreed(20)
+    pair.agreed(22)
 
 
 def test_rights_hold_for_what_a_script_calls(pair: Pair) -> None:

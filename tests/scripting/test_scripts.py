@@ -133,6 +133,15 @@ def test_a_command_that_fails_within_a_script_leaves_nothing_of_itself() -> None
     same_elsewhere(rig)
 
 
+def test_answers_without_data_mind_their_arguments() -> None:
+    rig = Rig()
+    client = rig.client()
+    text = "local r = redis.pcall(unpack(ARGV)) if type(r) == 'table' then return r.ok or r.err end return r"
+    assert ask(rig, client, "EVAL", text, 0, "PING") == b"PONG"
+    assert ask(rig, client, "EVAL", text, 0, "PING", "a") == b"a"
+    assert ask(rig, client, "EVAL", text, 0, "PING", "a", "b") == b"ERR wrong number of arguments for 'ping' command"
+
+
 def test_messages_are_sent_once_and_only_when_the_script_ends_well_if_atomic() -> None:
     rig = Rig(**ATOMIC)  # type: ignore[arg-type]
     client, listener = rig.client(), rig.client()

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from durakv.commands.session import Session
 from durakv.config.settings import Settings
+from durakv.observe.instruments import Instruments
 from durakv.observe.stats import Stats
 from durakv.server.connection import ClientConnection, ClientRules
 from durakv.world.ports import Clock, Timer
+from tests.engine.rig import Probe
 
 PASSWORD = b"sesame"
 
@@ -34,6 +36,9 @@ class FakeClock:
 
     def monotonic_ns(self) -> int:
         return self.now_ns
+
+    def raw_ns(self) -> int:
+        return self.monotonic_ns()
 
     def wall_ms(self) -> int:
         return 1_700_000_000_000 + self.now_ns // 1_000_000
@@ -109,12 +114,14 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.stats = Stats()
+        self.instruments = Instruments(Settings(), Probe(), lambda _: None)
         self.on_event: Callable[[str, dict[str, object]], None] = self._event
         self.events: list[tuple[str, dict[str, object]]] = []
         self.sessions: list[Session] = []
         self.closed: list[Session] = []
         self.seen: list[list[bytes]] = []
         self.authenticated = True
+        self.scheduled = False
 
     def _event(self, name: str, facts: dict[str, object]) -> None:
         self.events.append((name, facts))
@@ -177,6 +184,7 @@ class Bench:
             self.settings.load(name.replace("_", "-"), text)
         self.clock = FakeClock()
         self.engine = FakeEngine()
+        self.engine.instruments = Instruments(self.settings, Probe(), lambda _: None)
         clock: Clock = self.clock
         self.rules = ClientRules(self.settings, clock)
         self.connections: dict[ClientConnection, None] = {}

@@ -307,6 +307,48 @@ def test_dialling_nobody() -> None:
     run(test)
 
 
+class LateLoop:
+    """Opens a connection, and is cancelled before it can say so: the transport is closed and nobody hears of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.create_task = loop.create_task
+        self.socket = socket.socket()
+        self.closed = False
+
+    async def create_connection(self, factory: Callable[[], asyncio.BaseProtocol], *_: object, **__: object) -> None:
+        factory().connection_made(self)  # type: ignore[arg-type]
+        try:
+            await asyncio.sleep(60)
+        finally:
+            self.closed = True
+
+    def get_extra_info(self, _: str) -> socket.socket:
+        return self.socket
+
+    def write(self, _: bytes) -> None:
+        if self.closed:
+            raise RuntimeError("the handler is closed")
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+def test_a_dial_that_times_out_just_when_it_succeeds_is_closed() -> None:
+    async def test() -> None:
+        loop = LateLoop(asyncio.get_running_loop())
+        peer = Peer()
+        RealNetwork(loop, keepalive_s=0).connect("127.0.0.1", 1, peer, 20)  # type: ignore[arg-type]
+        await asyncio.sleep(0.1)
+        assert peer.stream is not None
+        (error,) = peer.closed
+        assert isinstance(error, TimeoutError)
+        peer.stream.write(b"x")
+        assert peer.stream.write_buffer_bytes() == 0
+        loop.socket.close()
+
+    run(test)
+
+
 def test_an_unknown_tls_context_is_refused() -> None:
     async def test() -> None:
         async with node() as n:

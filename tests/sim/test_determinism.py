@@ -17,8 +17,8 @@ from jstyle.sim.swarm import Draw, draw_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = Draw(safety_ms=4000)
-# With a witness in a process, and with one in a directory, too.
-SEEDS = ((1, ""), (12, ""), (14, ""), (6, "2+w"), (11, "2+w"))
+# With a witness in a process, with one in a directory, and with several groups, too.
+SEEDS = ((1, ""), (12, ""), (14, ""), (6, "2+w"), (11, "2+w"), (3, "2x3"), (8, "3x1"))
 
 
 def digests_of_another_process(hash_seed: str) -> list[str]:

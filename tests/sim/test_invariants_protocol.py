@@ -24,6 +24,7 @@ class FakeLog:
     """A node's log, all in memory."""
 
     def __init__(self) -> None:
+        self.pending_snapshot = None
         self.held: list[Entry] = []
         self.commit = 0
         self.offset = 1
@@ -61,7 +62,11 @@ class FakeDurable:
     def last(self) -> int:
         return len(self.terms) - 1
 
-    def refresh(self, image: object) -> bool:
+    @property
+    def last_term(self) -> int:
+        return self.terms[-1]
+
+    def refresh(self, image: object, covered: int = 0) -> bool:
         return True
 
     def holds(self, index: int, term: int) -> bool:
@@ -87,11 +92,14 @@ class World:
         core = SimpleNamespace(log=log, term=1, role=Role.FOLLOWER, conf=[(0, VOTERS)], conf_index=0)
         app = SimpleNamespace(
             node=SimpleNamespace(core=core),
+            driver=SimpleNamespace(core=core),
             store=SimpleNamespace(log=SimpleNamespace(durable_index=lambda: log.last)),
             engine=SimpleNamespace(applier=SimpleNamespace(applied=0), ks=None),
         )
         disk = SimpleNamespace(faults=None)
-        return SimpleNamespace(node_id=n, name=f"n{n}", app=app, disk=disk, durable_image=lambda: None)
+        return SimpleNamespace(
+            node_id=n, name=f"n{n}", app=app, disk=disk, durable_image=lambda: None, checkpoints=None
+        )
 
     def core(self, n: int) -> Any:
         return self.machines[n - 1].app.node.core
@@ -258,6 +266,26 @@ def test_d4_a_synced_entry_is_gone_after_a_crash(world: World) -> None:
     world.breaks("D4")
 
 
+def test_what_a_node_commits_in_the_event_that_ends_it_is_committed(world: World) -> None:
+    world.lead(1, 2)
+    world.replicate(2, 1, 2)
+    world.invariants.check()
+    world.core(1).log.commit = 1
+    # It may have answered a client before it ended.
+    world.machines[0].app = None
+    world.invariants.check()
+    assert world.invariants.shadow.commit == 1 and world.invariants.certificates == 1
+
+
+def test_r7_also_binds_a_node_that_ends(world: World) -> None:
+    world.lead(1, 2)
+    world.append(1, 2)
+    world.invariants.check()
+    world.core(1).log.commit = 1
+    world.machines[0].app = None
+    world.breaks("R7")
+
+
 def test_incremental_reading_of_the_medium_is_reading_anew() -> None:
     plan = draw_plan(3, Draw(shape="3", classes=("power", "kill", "partition", "transfer"), safety_ms=12_000))
     run = Run(plan)
@@ -270,7 +298,7 @@ def test_incremental_reading_of_the_medium_is_reading_anew() -> None:
         if run.cluster.timeline.events % 400 == 0:
             for watch in run.invariants.watches:
                 watch.refresh()
-                fresh = DurableState(lambda *facts: None)
+                fresh = DurableState(lambda *facts: None, [0])
                 fresh.refresh(watch.machine.durable_image())
                 same = (fresh.terms, fresh.chains, fresh.hard) == (
                     watch.durable.terms, watch.durable.chains, watch.durable.hard,

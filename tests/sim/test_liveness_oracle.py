@@ -21,7 +21,7 @@ def run_with_a_stop(monkeypatch: pytest.MonkeyPatch, code: int, *, damaged: bool
     """A quiet run of three nodes in which one stops with ``code`` once the core was healed."""
     run = Run(draw_plan(11, Draw("3", ("rot",), (), 2000)))
     run.nemesis.plan.strikes.clear()
-    await_leader = Liveness._await_leader
+    await_leader = Liveness.await_leader
 
     def stop_one(self: Liveness) -> None:
         machine = self.core[-1]
@@ -32,7 +32,7 @@ def run_with_a_stop(monkeypatch: pytest.MonkeyPatch, code: int, *, damaged: bool
         machine._end(code, power_cut=False)
         await_leader(self)
 
-    monkeypatch.setattr(Liveness, "_await_leader", stop_one)
+    monkeypatch.setattr(Liveness, "await_leader", stop_one)
     run.go()
     return run
 
@@ -83,7 +83,9 @@ def stalled(held: list[int]) -> Liveness:
     def apps() -> list[Any]:
         core = SimpleNamespace(log=SimpleNamespace(last=next(looks)))
         return [
-            SimpleNamespace(node=SimpleNamespace(core=core), engine=SimpleNamespace(applier=SimpleNamespace(applied=0)))
+            SimpleNamespace(
+                driver=SimpleNamespace(core=core), engine=SimpleNamespace(applier=SimpleNamespace(applied=0))
+            )
         ]
 
     liveness._apps = apps  # type: ignore[method-assign]
@@ -127,7 +129,7 @@ def test_a_membership_that_cannot_be_committed_any_more_counts_nobody() -> None:
     run.shadow.terms += [1, 1, 2, 2]
 
     def app(conf_index: int, term: int) -> Any:
-        log = SimpleNamespace(term=lambda index: term)
+        log = SimpleNamespace(term=lambda index: term, first_index=lambda: 1)
         return SimpleNamespace(node=SimpleNamespace(core=SimpleNamespace(conf_index=conf_index, log=log)))
 
     assert [liveness._may_come(app(*one), 1) for one in ((1, 1), (3, 2), (3, 1), (9, 1))] == [False, True, False, True]

@@ -7,10 +7,13 @@ from hashlib import sha256
 
 import pytest
 
-from jstyle.sim.schedule import plan_json
+from jstyle.sim.judge import clocks_apart_ms
+from jstyle.sim.schedule import Plan, Strike, plan_json
 from jstyle.sim.swarm import CLASSES, SHAPES, Draw, draw_plan
+from jstyle.sim.swarm_groups import GROUP_CLASSES, GROUP_KINDS, GROUP_SHAPES
 from jstyle.sim.swarm_witness import WITNESS_CLASSES, WITNESS_KINDS, WITNESS_SHAPES, shape_of
 from jstyle.sim.witness_host import KINDS
+from jstyle.sim.workloads.slotted import SLOTTED
 
 # Of the plans of seeds 0 to 99, without the fields that only a witness fills. A change here gives every stored seed
 # number another meaning: draw what is new from a stream of its own instead.
@@ -27,6 +30,11 @@ def digest(shape: str) -> str:
     for seed in range(100):
         data = plan_json(draw_plan(seed, Draw(shape)))
         assert data["options"].pop("witness") == ""
+        assert (data["options"].pop("groups"), data["options"].pop("small_batches")) == (0, False)
+        assert [data["options"].pop(name) for name in ("lease", "arbiter", "beyond_bound")] == [False, False, False]
+        # Drawn apart too.
+        if data["options"].pop("checkpoints"):
+            data["classes"].remove("checkpoints")
         assert [data.pop(name) for name in _WITNESS_FIELDS] == [True, False]
         found.update(json.dumps(data, sort_keys=True).encode())
     return found.hexdigest()[:16]
@@ -76,3 +84,41 @@ def test_every_kind_of_strike_on_a_witness_is_drawn_and_no_other() -> None:
 
 def test_classes_of_a_witness_mean_nothing_without_one() -> None:
     assert draw_plan(1, Draw("3", ("kill", "witness"))) == draw_plan(1, Draw("3", ("kill",)))
+
+
+def test_plans_of_several_groups() -> None:
+    plans = [draw_plan(seed, Draw("groups")) for seed in range(200)]
+    assert {(plan.options.groups, plan.options.nodes) for plan in plans} == set(GROUP_SHAPES.values()) - {(0, 0)}
+    for plan in plans:
+        assert "moves" in plan.classes
+        assert not {"rot", "wan"} & set(plan.classes)
+        assert plan.options.spares == (2 if "membership" in plan.classes else 0)
+        assert ("cluster-databases" in plan.options.directives) == ("flush" in plan.classes)
+        assert plan.strikes == sorted(plan.strikes, key=lambda strike: strike.at_ms)
+        size = plan.options.nodes
+        if "membership" in plan.classes:
+            assert size > 1 and not plan.core
+            continue
+        for group in range(plan.options.groups):
+            mine = [node for node in plan.core if group * size < node <= (group + 1) * size]
+            assert len(mine) > size // 2
+    for name in GROUP_CLASSES:
+        assert sum(name in plan.classes for plan in plans) > 10
+    assert {"append"} < {client.workload for plan in plans for client in plan.clients} <= set(SLOTTED)
+    kinds = {(strike.cls, strike.kind) for plan in plans for strike in plan.strikes if strike.cls in GROUP_KINDS}
+    assert kinds == {(cls, kind) for cls in GROUP_KINDS for kind in GROUP_KINDS[cls]}
+
+
+def test_clocks_that_traps_set_are_reckoned_with() -> None:
+    plan = Plan(1, strikes=[])
+    calm_ms = clocks_apart_ms(plan)
+    for what, more_ms in (("kill", 0), ("disk-hang", 0), ("clock-step", 5000)):
+        plan.strikes = [Strike(1, "points", "trap", params={"what": what, "ms": -5000})]
+        assert clocks_apart_ms(plan) == calm_ms + more_ms
+    plan.strikes = [Strike(1, "clock", "clock-step", params={"ms": 700})]
+    assert clocks_apart_ms(plan) == calm_ms + 700
+
+
+def test_no_seed_without_a_named_shape_has_several_groups() -> None:
+    assert not any(draw_plan(seed).options.groups for seed in range(200))
+    assert draw_plan(1, Draw("3", ("kill", "moves", "points"))) == draw_plan(1, Draw("3", ("kill",)))

@@ -206,6 +206,10 @@ class SimDisk:
     def free_bytes(self, path: str) -> int:
         return self.free
 
+    def wait_unlocked(self, path: str, timeout_ms: int) -> bool:
+        """Nobody else is here."""
+        return True
+
     def lock(self, path: str) -> bool:
         if path in self.locked:
             return False

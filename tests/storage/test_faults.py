@@ -10,7 +10,7 @@ import pytest
 
 from durakv.storage.health import FULL, LOW, OK, DiskHealth
 from durakv.storage.lane import Lane
-from durakv.storage.log import SYNC_NO, LogOptions
+from durakv.storage.options import SYNC_NO, LogOptions
 
 from .sim_disk import SimDisk
 from .world import Entry, Node, SimClock, normal

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from durakv.storage.log import SYNC_ALWAYS, SYNC_EVERYSEC, SYNC_NO, LogOptions
+from durakv.storage.options import SYNC_ALWAYS, SYNC_EVERYSEC, SYNC_NO, LogOptions
 
 from .sim_disk import SimDisk
 from .world import Entry, Node, normal, segment_paths

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from durakv.storage.errors import CorruptionError, IdentityError, RecoveryRefused, StorageError
-from durakv.storage.log import LogOptions
+from durakv.storage.options import LogOptions
 from durakv.storage.record import PAYLOAD, FrameBuilder
 from durakv.storage.recovery import Outcome, RecoveredLog, recover_log
 
@@ -245,7 +245,7 @@ def test_refusal_names_the_choices_and_the_exit_code() -> None:
         recover(disk)
     text = str(caught.value)
     assert caught.value.exit_code == 70
-    choices = ("verify /d --deep", "truncate /d --after 0 --yes-lose-data")
+    choices = ("verify /d --deep", "truncate /d --to-index 0 --yes-lose-data")
     for part in (f"durakv-cli {choice}" for choice in choices):
         assert part in text
     assert "remove the member and add it again" in text and "\n" not in text

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from durakv.storage.log import Log, LogOptions
+from durakv.storage.log import Log
+from durakv.storage.options import LogOptions
+from durakv.storage.segment import Covered
 from durakv.storage.store import Store, StoreOptions, open_store
 from durakv.world.ports import Timer
 
@@ -54,6 +56,9 @@ class SimClock:
 
     def monotonic_ns(self) -> int:
         return self.now_ns
+
+    def raw_ns(self) -> int:
+        return self.monotonic_ns()
 
     def wall_ms(self) -> int:
         return 1_700_000_000_000 + self.now_ns // 1_000_000
@@ -112,6 +117,7 @@ class Node:
         options: LogOptions | None = None,
         segment_bytes: int = 4096,
         reserve_bytes: int = 1 << 20,
+        covered: Covered | None = None,
     ) -> None:
         self.disk = disk
         self.clock = SimClock()
@@ -131,6 +137,7 @@ class Node:
                 log=options if options is not None else LogOptions(),
                 segment_bytes=segment_bytes,
                 reserve_bytes=reserve_bytes,
+                covered=lambda _: covered,
             ),
         )
         self.log: Log[Entry] = self.store.log

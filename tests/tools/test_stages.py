@@ -65,7 +65,7 @@ def test_ci_runs_the_harness_and_every_test_directory_once_as_shipped(monkeypatc
     monkeypatch.setattr(native_build, "current", lambda *arguments: True)
     assert dev.test([]) == 0
     verbs = [command[1] for command in commands if command[0] == "jstyle"]
-    assert verbs == ["sim", "sim", "crash", "mutants"]
+    assert verbs == ["sim", "sim", "sim", "sim", "crash", "mutants"]
     assert commands[[c[0] for c in commands].index("jstyle")][:4] == ("jstyle", "sim", "--seeds", "0:200")
     shipped = [c for c in commands if "pytest" in c and "DURAKV_INTERPRETED" not in c]
     directories = [part for command in shipped for part in command if part.startswith("tests/")]
@@ -76,3 +76,4 @@ def test_ci_runs_the_harness_and_every_test_directory_once_as_shipped(monkeypatc
     assert not set(beside) & set(dev.ALONE_DIRS)
     interpreted = [part for c in commands if "DURAKV_INTERPRETED" in c for part in c if part.startswith("tests/")]
     assert "tests/raft" in interpreted and "tests/checkers" not in interpreted
+    assert set(interpreted) >= set(dev.REPLACING_FILES)

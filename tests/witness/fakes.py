@@ -28,6 +28,9 @@ class FakeClock:
     def monotonic_ns(self) -> int:
         return self.timeline.now_ns
 
+    def raw_ns(self) -> int:
+        return self.monotonic_ns()
+
     def wall_ms(self) -> int:
         return self.timeline.now_ns // MS
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from durakv import __version__, build_mode
-from tools.bench import incidents, report
+from tools.bench import checkpoints, incidents, modes, moves, report, stalls
 from tools.bench.measure import Sample, median, percentile, sync_times_us
 from tools.bench.rows import Row, all_rows, benchmark_command, fill, generator, loop_command, run_row
 from tools.bench.targets import Target, Unavailable, known_targets, running
@@ -178,7 +178,21 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--output", type=Path, default=ROOT / "docs" / "benchmarks.md", help="where to write the report"
     )
-    options = parser.parse_args(argv)
+    parser.add_argument(
+        "--only", choices=("stalls", "checkpoints", "moves", "modes"),
+        help="the figures of that module of tools.bench alone, printed",
+    )  # fmt: skip
+    options, further = parser.parse_known_args(argv)
+    if options.only == "stalls":
+        return stalls.main(further)
+    if options.only == "checkpoints":
+        return checkpoints.main(further)
+    if options.only == "moves":
+        return moves.main(further)
+    if options.only == "modes":
+        return modes.main(further)
+    if further:
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
     if options.list:
         print("\n".join([*(row.key for row in all_rows()), *INCIDENTS]))
         return 0

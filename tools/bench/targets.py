@@ -40,6 +40,8 @@ class Target:
     options: tuple[str, ...] = ()
     nodes: int = 1
     witness: bool = False
+    # How the group replicates: raft or lease. Two nodes of lease mode have an arbiter beside them.
+    mode: str = "raft"
     # The last full node is killed before the load starts.
     degraded: bool = False
 
@@ -69,13 +71,17 @@ def known_targets() -> list[Target]:
     return [
         *targets,
         Target("etcd-3", "etcd", "etcd", "etcd, 3 members, puts through its HTTP/JSON gateway", (), 3),
-        Target("durakv-memory", "durakv", "durakv", "durakv, 1 node, appendfsync no", ("--appendfsync", "no")),
+        # The stock servers beside it neither save nor append; its log it has all the same.
+        Target("durakv-memory", "durakv", "durakv", "durakv, 1 node, appendfsync no, checkpoints no",
+               ("--appendfsync", "no", "--checkpoints", "no")),
         Target("durakv-always", "durakv", "durakv", "durakv, 1 node, appendfsync always", ("--appendfsync", "always")),
         Target("durakv-3", "durakv", "durakv", "durakv, 3 nodes, reads readindex", ("--reads", "readindex"), 3),
         Target("durakv-2w", "durakv", "durakv", "durakv, 2 nodes and a witness", (), 2, witness=True),
         Target("durakv-2w-degraded", "durakv", "durakv", "durakv, 2 nodes and a witness, one node dead", (), 2,
                witness=True, degraded=True),
         Target("durakv-3-lease", "durakv", "durakv", "durakv, 3 nodes, reads lease", ("--reads", "lease"), 3),
+        Target("durakv-lease-3", "durakv", "durakv", "durakv, lease mode, 3 nodes", (), 3, mode="lease"),
+        Target("durakv-lease-2", "durakv", "durakv", "durakv, lease mode, 2 nodes and an arbiter", (), 2, mode="lease"),
     ]  # fmt: skip
 
 
@@ -215,11 +221,12 @@ def _etcd_leader(ports: list[int]) -> int:
 
 @contextmanager
 def _durakv(target: Target, directory: Path) -> Iterator[Running]:
-    ports = free_ports(target.nodes + target.witness, apart=10_000)
+    beside = target.witness or (target.mode == "lease" and target.nodes == 2)
+    ports = free_ports(target.nodes + beside, apart=10_000)
     root = directory / "cluster"
     up = [sys.executable, "-m", "durakv", "cluster", "up", "--detach", "--dir", str(root), "--nodes",
-          str(target.nodes), "--base-port", str(ports[0]), *(["--witness"] if target.witness else []),
-          "--", *target.options]  # fmt: skip
+          str(target.nodes), "--base-port", str(ports[0]), "--mode", target.mode,
+          *(["--witness"] if target.witness else []), "--", *target.options]  # fmt: skip
     try:
         done = subprocess.run(up, check=False, capture_output=True, text=True, timeout=START_TIMEOUT_S)
         if done.returncode != 0:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 from durakv.keyspace.journal import steps
 from durakv.keyspace.values.field_deadlines import FieldDeadlines
 from durakv.keyspace.values.packed import netstring
+from durakv.keyspace.values.touched import Touched
 
 _UNDO_FIELD: Final = 1
 _UNDO_PACKED: Final = 2
@@ -21,19 +22,20 @@ _UNDO_DEADLINE: Final = 3
 class Hash:
     """``packed``: small enough so far to be called a listpack; once large, it stays a hash table.
 
-    ``deadlines`` is None unless a field has one; a hash that ever had one stays a hash table.
+    ``deadlines`` is None unless a field has one; a hash that ever had one stays a hash table. ``tracker``: see touched.
     """
 
-    __slots__ = ("deadlines", "fields", "packed")
+    __slots__ = ("deadlines", "fields", "packed", "tracker")
 
     kind: ClassVar[bytes] = b"hash"
-    entries_max: ClassVar[int] = 512
-    value_size_max: ClassVar[int] = 64
+    entries_max: Final = 512
+    value_size_max: Final = 64
 
     def __init__(self) -> None:
         self.fields: dict[bytes, bytes] = {}
         self.packed = True
         self.deadlines: FieldDeadlines | None = None
+        self.tracker: Touched | None = None
 
     def __len__(self) -> int:
         return len(self.fields)
@@ -54,9 +56,11 @@ class Hash:
         old = fields.get(field)
         fields[field] = value
         steps.append((self, _UNDO_FIELD, field, old))
+        if self.tracker is not None:
+            self._note(field, old)
         if self.packed:
-            limit = self.value_size_max
-            if len(value) > limit or len(field) > limit or len(fields) > self.entries_max:
+            limit = Hash.value_size_max
+            if len(value) > limit or len(field) > limit or len(fields) > Hash.entries_max:
                 self.unpack()
         return old is None
 
@@ -66,13 +70,24 @@ class Hash:
         if old is None:
             return False
         steps.append((self, _UNDO_FIELD, field, old))
+        if self.tracker is not None:
+            self.tracker.updated(field)
         if self.deadlines is not None:
             self.clear_deadline(field)
         return True
 
+    def _note(self, field: bytes, old: bytes | None) -> None:
+        """``field`` was stored over ``old``."""
+        tracker = self.tracker
+        assert tracker is not None
+        if old is None:
+            tracker.fresh(field)
+        else:
+            tracker.updated(field)
+
     def expect(self, count: int) -> None:
         """Say that one command names ``count`` fields: more than fit a listpack end it, repeated names or not."""
-        if self.packed and count > self.entries_max:
+        if self.packed and count > Hash.entries_max:
             self.unpack()
 
     def unpack(self) -> None:
@@ -91,6 +106,8 @@ class Hash:
         if self.packed:
             self.unpack()
         steps.append((self, _UNDO_DEADLINE, field, self._put_deadline(field, at_ms)))
+        if self.tracker is not None:
+            self.tracker.updated(field)
 
     def clear_deadline(self, field: bytes) -> bool:
         """Keep ``field`` for good; False when it had no deadline."""
@@ -101,6 +118,8 @@ class Hash:
         if old < 0:
             return False
         steps.append((self, _UNDO_DEADLINE, field, old))
+        if self.tracker is not None:
+            self.tracker.updated(field)
         if not deadlines.at_ms:
             self.deadlines = None
         return True
@@ -161,11 +180,15 @@ class Hash:
             return
         assert a is not None
         if op == _UNDO_FIELD:
+            if self.tracker is not None:
+                self._note(a, self.fields.get(a))
             if b is None:
                 del self.fields[a]
             else:
                 self.fields[a] = b
             return
+        if self.tracker is not None:
+            self.tracker.updated(a)
         assert op == _UNDO_DEADLINE
         if b >= 0:
             self._put_deadline(a, b)

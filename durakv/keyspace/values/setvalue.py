@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from durakv.keyspace.journal import steps
 from durakv.keyspace.values.packed import is_integer, netstring
+from durakv.keyspace.values.touched import TouchedPlaces
 
 _UNDO_ADD: Final = 1
 _UNDO_REMOVE: Final = 2
@@ -41,17 +42,19 @@ def _smallest_form(members: list[bytes]) -> int:
 class SetValue:
     """``positions[members[i]] == i`` for every i; ``form`` is INTSET, LISTPACK or HASHTABLE and only ever grows."""
 
-    __slots__ = ("form", "members", "positions")
+    __slots__ = ("form", "members", "positions", "tracker")
 
     kind: ClassVar[bytes] = b"set"
-    intset_entries_max: ClassVar[int] = 512
-    listpack_entries_max: ClassVar[int] = 128
-    listpack_value_max: ClassVar[int] = 64
+    intset_entries_max: Final = 512
+    listpack_entries_max: Final = 128
+    listpack_value_max: Final = 64
 
     def __init__(self) -> None:
         self.members: list[bytes] = []
         self.positions: dict[bytes, int] = {}
         self.form = INTSET
+        # See touched.
+        self.tracker: TouchedPlaces | None = None
 
     @staticmethod
     def of(members: list[bytes]) -> SetValue:
@@ -76,6 +79,8 @@ class SetValue:
         members = self.members
         if self.form != HASHTABLE:
             self._fit(member)
+        if self.tracker is not None:
+            self.tracker.places[len(members)] = None
         positions[member] = len(members)
         members.append(member)
         steps.append((self, _UNDO_ADD, None, None))
@@ -93,6 +98,8 @@ class SetValue:
         """Remove and return the member at ``position``; the last member takes its place."""
         members = self.members
         last = members.pop()
+        if self.tracker is not None:
+            self.tracker.places[position] = None
         if position == len(members):
             member = last
         else:
@@ -100,6 +107,8 @@ class SetValue:
             members[position] = last
             self.positions[last] = position
         del self.positions[member]
+        if self.tracker is not None:
+            self.tracker.gone[member] = None
         steps.append((self, _UNDO_REMOVE, position, member))
         return member
 
@@ -110,12 +119,12 @@ class SetValue:
         """
         form = self.form
         if not self.members:
-            if count <= self.intset_entries_max and is_integer(first):
+            if count <= SetValue.intset_entries_max and is_integer(first):
                 form = INTSET
             else:
-                form = LISTPACK if count <= self.listpack_entries_max else HASHTABLE
-        elif (form == LISTPACK and count > self.listpack_entries_max) or (
-            form == INTSET and count > self.intset_entries_max
+                form = LISTPACK if count <= SetValue.listpack_entries_max else HASHTABLE
+        elif (form == LISTPACK and count > SetValue.listpack_entries_max) or (
+            form == INTSET and count > SetValue.intset_entries_max
         ):
             form = HASHTABLE
         if form != self.form:
@@ -126,14 +135,14 @@ class SetValue:
         count = len(self.members)
         if self.form == INTSET:
             if is_integer(member):
-                if count + 1 > self.intset_entries_max:
+                if count + 1 > SetValue.intset_entries_max:
                     self._become(HASHTABLE)
                 return
-            if count < self.listpack_entries_max and len(member) <= self.listpack_value_max:
+            if count < SetValue.listpack_entries_max and len(member) <= SetValue.listpack_value_max:
                 self._become(LISTPACK)
             else:
                 self._become(HASHTABLE)
-        elif count >= self.listpack_entries_max or len(member) > self.listpack_value_max:
+        elif count >= SetValue.listpack_entries_max or len(member) > SetValue.listpack_value_max:
             self._become(HASHTABLE)
 
     def _become(self, form: int) -> None:
@@ -162,6 +171,9 @@ class SetValue:
         if op == _UNDO_ADD:
             del self.positions[members.pop()]
         elif op == _UNDO_REMOVE:
+            if self.tracker is not None:
+                self.tracker.places[a] = None
+                self.tracker.places[len(members)] = None
             if a == len(members):
                 members.append(b)
             else:

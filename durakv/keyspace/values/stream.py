@@ -16,6 +16,7 @@ from durakv.keyspace.values.packed import netstring
 from durakv.keyspace.values.streamgroup import READ_UNKNOWN, Group
 from durakv.keyspace.values.streamnode import DELETED, SEQ_MASK, Node
 from durakv.keyspace.values.streampack import signed64
+from durakv.keyspace.values.touched import TouchedStream
 
 ID_MAX: Final = (1 << 128) - 1
 # More bytes of fields and values do not fit a listpack.
@@ -31,7 +32,8 @@ _KEY_BYTES: Final = 16
 
 def format_id(entry_id: int) -> bytes:
     """``ms-seq``, as clients see an id."""
-    return b"%d-%d" % (entry_id >> 64, entry_id & SEQ_MASK)
+    seq = entry_id & SEQ_MASK
+    return b"%d-%d" % (entry_id >> 64, seq) if seq else b"%d-0" % (entry_id >> 64)
 
 
 class Stream:
@@ -39,11 +41,11 @@ class Stream:
     XDEL removed. ``first_ids[i]`` is ``nodes[i].first_id``.
     """  # fmt: skip
 
-    __slots__ = ("entries_added", "first_ids", "groups", "last_id", "length", "max_deleted_id", "nodes")
+    __slots__ = ("entries_added", "first_ids", "groups", "last_id", "length", "max_deleted_id", "nodes", "tracker")
 
     kind: ClassVar[bytes] = b"stream"
-    node_bytes_max: ClassVar[int] = 4096
-    node_entries_max: ClassVar[int] = 100
+    node_bytes_max: Final = 4096
+    node_entries_max: Final = 100
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -53,6 +55,8 @@ class Stream:
         self.max_deleted_id = 0
         self.entries_added = 0
         self.groups: dict[bytes, Group] = {}
+        # See touched.
+        self.tracker: TouchedStream | None = None
 
     def __len__(self) -> int:
         return self.length
@@ -234,17 +238,20 @@ class Stream:
             size = 0
             for text in flat:
                 size += len(text)
-            if node.listpack_size() + size >= self.node_bytes_max or node.count() >= self.node_entries_max:
+            if node.listpack_size() + size >= Stream.node_bytes_max or node.count() >= Stream.node_entries_max:
                 node = None
         if node is None:
             node = Node(entry_id, flat[::2])
             self.nodes.append(node)
             self.first_ids.append(entry_id)
         steps.append((self, _UNDO_APPEND, node.size, self.last_id))
+        if self.tracker is not None:
+            self.tracker.nodes[node.first_id] = None
         node.append(entry_id, flat)
         self.length += 1
+        added = self.entries_added + 1
         # 64 bits wide, as upstream and RDB have it.
-        self.entries_added = self.entries_added + 1 & SEQ_MASK
+        self.entries_added = 0 if added >> 64 else added
         self.last_id = entry_id
 
     def delete(self, entry_id: int) -> bool:
@@ -307,6 +314,8 @@ class Stream:
     def set_head(self, last_id: int, max_deleted_id: int, entries_added: int) -> None:
         """Set what XSETID sets."""
         steps.append((self, _UNDO_HEAD, (self.last_id, self.max_deleted_id, self.entries_added), None))
+        if self.tracker is not None and last_id < self.last_id:
+            self.tracker.rewound = True
         self.last_id = last_id
         self.max_deleted_id = max_deleted_id
         self.entries_added = entries_added
@@ -315,10 +324,15 @@ class Stream:
         """Add a consumer group; there is none of that name."""
         self.groups[name] = Group(last_id, entries_read)
         steps.append((self, _UNDO_GROUP, name, None))
+        if self.tracker is not None:
+            self.tracker.made(name)
 
     def destroy_group(self, name: bytes) -> None:
         """Remove an existing consumer group."""
-        steps.append((self, _UNDO_GROUP, name, self.groups.pop(name)))
+        gone = self.groups.pop(name)
+        steps.append((self, _UNDO_GROUP, name, gone))
+        if self.tracker is not None:
+            self.tracker.removed(name, gone)
 
     def _trim_nodes(self, lives: list[int], limit: int) -> int:
         """Remove the leading nodes whose live entries ``lives`` counts, as far as ``limit`` goes; how many went."""
@@ -340,16 +354,26 @@ class Stream:
         del self.first_ids[start:stop]
         for node in gone:
             self.length -= node.live
+            if self.tracker is not None:
+                self.tracker.nodes[node.first_id] = None
+                if start:
+                    for i in range(node.count()):
+                        self.tracker.gone[node.id_at(i)] = None
 
     def _mark(self, node: Node, position: int) -> None:
         steps.append((self, _UNDO_MARK, node, position))
         node.mark(position)
         self.length -= 1
+        if self.tracker is not None:
+            self.tracker.nodes[node.first_id] = None
 
     def undo(self, op: int, a: Any, b: Any) -> None:
         """Revert one journal step."""
+        tracker = self.tracker
         if op == _UNDO_APPEND:
             node = self.nodes[-1]
+            if tracker is not None:
+                tracker.nodes[node.first_id] = None
             if node.count() == 1:
                 self.nodes.pop()
                 self.first_ids.pop()
@@ -361,16 +385,24 @@ class Stream:
         elif op == _UNDO_MARK:
             a.unmark(b)
             self.length += 1
+            if tracker is not None:
+                tracker.nodes[a.first_id] = None
         elif op == _UNDO_NODES:
             self.nodes[a:a] = b
             self.first_ids[a:a] = [node.first_id for node in b]
             for node in b:
                 self.length += node.live
+                if tracker is not None:
+                    tracker.nodes[node.first_id] = None
         elif op == _UNDO_HEAD:
             self.last_id, self.max_deleted_id, self.entries_added = a
         else:
             assert op == _UNDO_GROUP
             if b is None:
-                del self.groups[a]
+                gone = self.groups.pop(a)
+                if tracker is not None:
+                    tracker.removed(a, gone)
             else:
                 self.groups[a] = b
+                if tracker is not None:
+                    tracker.made(a)

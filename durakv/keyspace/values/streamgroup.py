@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from durakv.keyspace.journal import steps
 from durakv.keyspace.values.packed import netstring
+from durakv.keyspace.values.touched import TouchedGroup
 
 # Not known: the group's cursor was set to where counting is impossible.
 READ_UNKNOWN: Final = -1
@@ -121,7 +122,7 @@ class Pending:
 class Group:
     """``last_id``: the greatest id delivered; ``entries_read``: how many entries that makes, or READ_UNKNOWN."""
 
-    __slots__ = ("consumers", "entries_read", "last_id", "order", "pending")
+    __slots__ = ("consumers", "entries_read", "last_id", "order", "pending", "tracker")
 
     def __init__(self, last_id: int, entries_read: int) -> None:
         self.last_id = last_id
@@ -129,6 +130,8 @@ class Group:
         self.consumers: dict[bytes, Consumer] = {}
         self.pending: dict[int, Pending] = {}
         self.order = IdSet()
+        # See touched.
+        self.tracker: TouchedGroup | None = None
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -157,6 +160,10 @@ class Group:
             twin.own(entry_id, Pending(pending.owner, pending.delivered_ms, pending.count))
         return twin
 
+    def follow(self) -> None:
+        """Its rows are written: note what changes from now on."""
+        self.tracker = TouchedGroup()
+
     # -- writing --------------------------------------------------------------------------------------------------
 
     def move(self, last_id: int, entries_read: int) -> None:
@@ -164,12 +171,16 @@ class Group:
         steps.append((self, _UNDO_CURSOR, self.last_id, self.entries_read))
         self.last_id = last_id
         self.entries_read = entries_read
+        if self.tracker is not None:
+            self.tracker.cursor = True
 
     def create(self, name: bytes, now_ms: int) -> Consumer:
         """A new consumer; there is none of that name."""
         consumer = Consumer(name, now_ms, -1)
         self.consumers[name] = consumer
         steps.append((self, _UNDO_CONSUMER, name, None))
+        if self.tracker is not None:
+            self.tracker.consumers[name] = None
         return consumer
 
     def delete(self, consumer: Consumer) -> int:
@@ -179,22 +190,30 @@ class Group:
             self.drop(entry_id)
         del self.consumers[consumer.name]
         steps.append((self, _UNDO_CONSUMER, consumer.name, consumer))
+        if self.tracker is not None:
+            self.tracker.consumers[consumer.name] = None
         return len(ids)
 
     def seen(self, consumer: Consumer, now_ms: int) -> None:
         """The consumer asked."""
         steps.append((self, _UNDO_TIMES, consumer, (consumer.seen_ms, consumer.active_ms)))
         consumer.seen_ms = now_ms
+        if self.tracker is not None:
+            self.tracker.consumers[consumer.name] = None
 
     def active(self, consumer: Consumer, now_ms: int) -> None:
         """The consumer got something."""
         if consumer.active_ms != now_ms:
             steps.append((self, _UNDO_TIMES, consumer, (consumer.seen_ms, consumer.active_ms)))
             consumer.active_ms = now_ms
+            if self.tracker is not None:
+                self.tracker.consumers[consumer.name] = None
 
     def assign(self, entry_id: int, consumer: Consumer, delivered_ms: int, count: int) -> None:
         """Make an entry pending for ``consumer``, whoever had it before; ``count`` is 64 bits wide, as in RDB."""
         count &= _COUNT_MASK
+        if self.tracker is not None:
+            self.tracker.pending[entry_id] = None
         pending = self.pending.get(entry_id)
         if pending is None:
             self.own(entry_id, Pending(consumer.name, delivered_ms, count))
@@ -206,6 +225,8 @@ class Group:
     def drop(self, entry_id: int) -> None:
         """A pending entry is acknowledged, or gone."""
         pending = self.pending[entry_id]
+        if self.tracker is not None:
+            self.tracker.pending[entry_id] = None
         self._disown(entry_id, pending)
         steps.append((self, _UNDO_PENDING, entry_id, (pending.owner, pending.delivered_ms, pending.count)))
 
@@ -232,18 +253,27 @@ class Group:
 
     def undo(self, op: int, a: Any, b: Any) -> None:
         """Revert one journal step."""
+        tracker = self.tracker
         if op == _UNDO_CURSOR:
             self.last_id = a
             self.entries_read = b
+            if tracker is not None:
+                tracker.cursor = True
         elif op == _UNDO_TIMES:
             a.seen_ms, a.active_ms = b
+            if tracker is not None:
+                tracker.consumers[a.name] = None
         elif op == _UNDO_CONSUMER:
+            if tracker is not None:
+                tracker.consumers[a] = None
             if b is None:
                 del self.consumers[a]
             else:
                 self.consumers[a] = b
         else:
             assert op == _UNDO_PENDING
+            if tracker is not None:
+                tracker.pending[a] = None
             pending = self.pending.get(a)
             if b is None:
                 assert pending is not None

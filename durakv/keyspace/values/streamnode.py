@@ -31,10 +31,16 @@ class Node:
     entries; ``first_id`` is the one the differences in a listpack refer to.
     """
 
-    __slots__ = ("data", "dead", "ends", "fields", "fields_size", "first_id", "flags", "live", "ms", "seq", "size")
+    __slots__ = (
+        "base_ms", "base_seq", "data", "dead", "ends", "fields", "fields_size", "first_id", "flags", "live", "ms",
+        "seq", "size",
+    )  # fmt: skip
 
     def __init__(self, first_id: int, fields: list[bytes]) -> None:
         self.first_id = first_id
+        # Its halves.
+        self.base_ms = first_id >> 64
+        self.base_seq = first_id & SEQ_MASK
         self.fields = fields
         self.fields_size = 0
         for field in fields:
@@ -110,7 +116,7 @@ class Node:
         out += [pack_text(field) for field in self.fields]
         out.append(pack_int(0))
         count = 4 + len(self.fields)
-        base_ms, base_seq = self.first_id >> 64, self.first_id & SEQ_MASK
+        base_ms, base_seq = self.base_ms, self.base_seq
         data = bytes(self.data)
         for i in range(len(self.flags)):
             flags = self.flags[i]
@@ -135,9 +141,8 @@ class Node:
         n = len(flat) // 2
         ms, seq = entry_id >> 64, entry_id & SEQ_MASK
         before = len(data)
-        overhead = 2 + int_size(signed64(ms - (self.first_id >> 64)))
-        overhead += int_size(signed64(seq - (self.first_id & SEQ_MASK)))
-        if flat[::2] == self.fields:
+        overhead = 2 + int_size(signed64(ms - self.base_ms)) + int_size(signed64(seq - self.base_seq))
+        if self._same_fields(flat):
             for i in range(1, 2 * n, 2):
                 data += pack_text(flat[i])
             self.flags.append(SAME_FIELDS)
@@ -152,6 +157,15 @@ class Node:
         self.ends.append(len(data))
         self.size += overhead + len(data) - before
         self.live += 1
+
+    def _same_fields(self, flat: list[bytes]) -> bool:
+        fields = self.fields
+        if len(flat) != 2 * len(fields):
+            return False
+        for i in range(len(fields)):
+            if flat[2 * i] != fields[i]:
+                return False
+        return True
 
     def unappend(self, size_before: int) -> None:
         """Take the last append() back; ``size_before`` is ``size`` as it was."""

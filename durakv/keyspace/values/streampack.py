@@ -15,10 +15,17 @@ _INT64: Final = 1 << 63
 _UINT64: Final = 1 << 64
 _COUNT_UNKNOWN: Final = 0xFFFF
 _END: Final = b"\xff"
+# What stands before and behind a string of fewer than 64 bytes.
+_HEADS: Final[list[bytes]] = [bytes((0x80 | n,)) for n in range(64)]
+_TAILS: Final[list[bytes]] = [bytes((n + 1,)) for n in range(64)]
+# Small enough to be no matter of signs.
+_PLAIN: Final = 1 << 48
 
 
 def signed64(number: int) -> int:
     """``number`` modulo 2^64 as a signed 64-bit integer: differences of ids are stored so."""
+    if 0 <= number < _PLAIN:
+        return number
     number %= _UINT64
     return number - _UINT64 if number >= _INT64 else number
 
@@ -60,7 +67,7 @@ def pack_text(text: bytes) -> bytes:
     if 0 < n <= 20 and text[0] <= 0x39 and is_integer(text):
         return pack_int(int(text))
     if n < 64:
-        return bytes((0x80 | n,)) + text + bytes((n + 1,))
+        return _HEADS[n] + text + _TAILS[n]
     if n < 4096:
         return bytes((0xE0 | n >> 8, n & 0xFF)) + text + back_length(n + 2)
     return b"\xf0" + n.to_bytes(4, "little") + text + back_length(n + 5)

@@ -45,12 +45,17 @@ class Reader(Protocol):
 # -- writing -------------------------------------------------------------------------------------------------------
 
 
-def save(out: list[bytes], stream: Stream, put_length: PutLength, put_string: PutString) -> int:
-    """Append the type byte and the content of ``stream`` to ``out``; the type."""
+def save(
+    out: list[bytes], stream: Stream, put_length: PutLength, put_string: PutString, *, redis_7_0: bool = False
+) -> int:
+    """Append the type byte and the content of ``stream`` to ``out``; the type.
+
+    ``redis_7_0``: type 19, whatever it loses.
+    """
     kind = TYPE_7
     for group in stream.groups.values():
         for consumer in group.consumers.values():
-            if consumer.active_ms != consumer.seen_ms:
+            if consumer.active_ms != consumer.seen_ms and not redis_7_0:
                 kind = TYPE_7_2
     out.append(bytes((kind,)))
     put_length(out, len(stream.nodes))

@@ -1,7 +1,8 @@
 """A sorted set: scores by member, and (score, member) pairs in sorted blocks. [compiled]
 
 Order is by score, then by member bytes. A block holds some hundred pairs: inserting moves only its pointers, and a
-rank is the sum of the lengths of the blocks before it. How pairs are cut into blocks is never visible.
+rank is the sum of the lengths of the blocks before it, kept for groups of blocks. How pairs are cut into blocks is
+never visible. Its scores and its members are two lists: a search looks at scores alone, and nothing is kept per pair.
 There is no minus zero: a listpack cannot hold one, and whether a sorted set is a listpack must not change a score.
 Rule: every mutator journals its inverse. ``entries_max`` and ``value_size_max`` are zset-max-listpack-entries and
 -value; they decide only the encoding's name.
@@ -10,11 +11,12 @@ Rule: every mutator journals its inverse. ``entries_max`` and ``value_size_max``
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from typing import ClassVar, Final, TypeAlias
 
 from durakv.keyspace.journal import steps
 from durakv.keyspace.values.packed import netstring
+from durakv.keyspace.values.touched import Touched
 
 Pair: TypeAlias = tuple[float, bytes]
 
@@ -25,22 +27,46 @@ _UNDO_PACKED: Final = 2
 _BLOCK_MAX: Final = 1024
 _BLOCK_MIN: Final = 128
 _BLOCK_BUILT: Final = 512
+# Blocks are counted in groups of 64.
+_GROUP_BITS: Final = 6
+
+
+def _position(scores: list[float], members: list[bytes], score: float, member: bytes) -> int:
+    """How many of the sorted pairs come before (score, member); members count only where scores are equal."""
+    low, high = 0, len(scores)
+    while low < high:
+        middle = (low + high) >> 1
+        other = scores[middle]
+        if other < score or (other == score and members[middle] < member):
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 class ZSet:
-    """``lasts[i]`` is the greatest pair of ``blocks[i]``; ``packed``: small enough so far to be called a listpack."""
+    """``orders[i]`` are the scores of block i, ``names[i]`` its members; ``last_scores[i]`` and ``last_names[i]`` its
+    greatest pair. ``packed``: small enough so far to be called a listpack.
 
-    __slots__ = ("blocks", "lasts", "packed", "scores")
+    ``counts`` are the numbers of pairs in each group of blocks; empty until the next look at them.
+    """
+
+    __slots__ = ("counts", "last_names", "last_scores", "names", "orders", "packed", "scores", "tracker")
 
     kind: ClassVar[bytes] = b"zset"
-    entries_max: ClassVar[int] = 128
-    value_size_max: ClassVar[int] = 64
+    entries_max: Final = 128
+    value_size_max: Final = 64
 
     def __init__(self) -> None:
         self.scores: dict[bytes, float] = {}
-        self.blocks: list[list[Pair]] = []
-        self.lasts: list[Pair] = []
+        self.orders: list[list[float]] = []
+        self.names: list[list[bytes]] = []
+        self.last_scores: list[float] = []
+        self.last_names: list[bytes] = []
+        self.counts: list[int] = []
         self.packed = True
+        # See touched.
+        self.tracker: Touched | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -56,66 +82,60 @@ class ZSet:
         score = self.scores.get(member)
         if score is None:
             return -1
-        return self._before((score, member))
+        return self._before(score, member)
 
     def below(self, score: float) -> int:
         """How many scores are < ``score``."""
-        return self._before((score, b""))
+        return self._before(score, b"")
 
     def through(self, score: float) -> int:
         """How many scores are <= ``score``."""
         if score == math.inf:
             return len(self.scores)
-        return self._before((math.nextafter(score, math.inf), b""))
+        return self._before(math.nextafter(score, math.inf), b"")
 
     def lex_below(self, member: bytes) -> int:
         """How many members are < ``member``, given that all scores are equal."""
-        blocks = self.blocks
-        low, high = 0, len(blocks)
+        names = self.names
+        low, high = 0, len(names)
         while low < high:
             middle = (low + high) // 2
-            if self.lasts[middle][1] < member:
+            if self.last_names[middle] < member:
                 low = middle + 1
             else:
                 high = middle
-        if low == len(blocks):
+        if low == len(names):
             return len(self.scores)
-        block = blocks[low]
-        before = self._start_of(low)
-        low, high = 0, len(block)
-        while low < high:
-            middle = (low + high) // 2
-            if block[middle][1] < member:
-                low = middle + 1
-            else:
-                high = middle
-        return before + low
+        return self._start_of(low) + bisect_left(names[low], member)
 
     def slice(self, start: int, stop: int) -> list[Pair]:
         """Pairs of rank ``start`` up to, not including, ``stop``; 0 <= start, stop <= length."""
         if start >= stop:
             return []
-        blocks = self.blocks
-        size = len(self.scores)
-        # Walk to the first block from the nearer end.
-        if start <= size // 2:
-            number = 0
-            at = 0
-            while at + len(blocks[number]) <= start:
-                at += len(blocks[number])
-                number += 1
-        else:
-            number = len(blocks) - 1
-            at = size - len(blocks[number])
-            while at > start:
-                number -= 1
-                at -= len(blocks[number])
-        out = blocks[number][start - at : stop - at]
-        at += len(blocks[number])
+        orders = self.orders
+        names = self.names
+        number, at = self._holding(start)
+        first = start - at
+        out: list[Pair] = list(zip(orders[number][first : stop - at], names[number][first : stop - at], strict=True))
+        at += len(names[number])
         while at < stop:
             number += 1
-            out.extend(blocks[number][: stop - at])
-            at += len(blocks[number])
+            out.extend(zip(orders[number][: stop - at], names[number][: stop - at], strict=True))
+            at += len(names[number])
+        return out
+
+    def members(self, start: int, stop: int) -> list[bytes]:
+        """slice() without the scores."""
+        if start >= stop:
+            return []
+        names = self.names
+        number, at = self._holding(start)
+        out = names[number][start - at : stop - at]
+        at += len(names[number])
+        while at < stop:
+            number += 1
+            out.extend(names[number][: stop - at])
+            at += len(names[number])
         return out
 
     def encoding(self) -> bytes:
@@ -125,18 +145,19 @@ class ZSet:
     def canonical(self) -> bytes:
         """Content as bytes, equal for equal content whatever the order of insertion."""
         out: list[bytes] = []
-        for block in self.blocks:
-            for score, member in block:
-                out.append(netstring(member))
-                out.append(netstring(repr(score).encode()))
+        for score, member in self.slice(0, len(self.scores)):
+            out.append(netstring(member))
+            out.append(netstring(repr(score).encode()))
         return b"".join(out)
 
     def copy(self) -> ZSet:
         """An independent sorted set with the same content and encoding."""
         twin = ZSet()
         twin.scores = self.scores.copy()
-        twin.blocks = [block.copy() for block in self.blocks]
-        twin.lasts = self.lasts.copy()
+        twin.orders = [block.copy() for block in self.orders]
+        twin.names = [block.copy() for block in self.names]
+        twin.last_scores = self.last_scores.copy()
+        twin.last_names = self.last_names.copy()
         twin.packed = self.packed
         return twin
 
@@ -147,20 +168,28 @@ class ZSet:
         score += 0.0
         old = self.scores.get(member)
         if old is not None:
-            self._take((old, member))
-        elif self.packed and (len(self.scores) >= self.entries_max or len(member) > self.value_size_max):
+            self._take(old, member)
+        elif self.packed and (len(self.scores) >= ZSet.entries_max or len(member) > ZSet.value_size_max):
             self.unpack()
         self.scores[member] = score
-        self._place((score, member))
+        self._place(score, member)
         steps.append((self, _UNDO_SCORE, member, old))
+        tracker = self.tracker
+        if tracker is not None:
+            if old is None:
+                tracker.fresh(member)
+            else:
+                tracker.updated(member)
 
     def remove(self, member: bytes) -> bool:
         """Remove one member; False when it was not there."""
         score = self.scores.pop(member, None)
         if score is None:
             return False
-        self._take((score, member))
+        self._take(score, member)
         steps.append((self, _UNDO_SCORE, member, score))
+        if self.tracker is not None:
+            self.tracker.updated(member)
         return True
 
     def fill(self, scores: dict[bytes, float]) -> None:
@@ -172,18 +201,23 @@ class ZSet:
         self.scores = scores
         pairs: list[Pair] = [(score, member) for member, score in scores.items()]
         pairs.sort()
-        self.blocks = [pairs[i : i + _BLOCK_BUILT] for i in range(0, len(pairs), _BLOCK_BUILT)]
-        self.lasts = [block[-1] for block in self.blocks]
-        self.packed = len(scores) <= self.entries_max
+        for i in range(0, len(pairs), _BLOCK_BUILT):
+            block = pairs[i : i + _BLOCK_BUILT]
+            self.orders.append([pair[0] for pair in block])
+            self.names.append([pair[1] for pair in block])
+            last = block[len(block) - 1]
+            self.last_scores.append(last[0])
+            self.last_names.append(last[1])
+        self.packed = len(scores) <= ZSet.entries_max
         if self.packed:
             for member in scores:
-                if len(member) > self.value_size_max:
+                if len(member) > ZSet.value_size_max:
                     self.packed = False
                     break
 
     def expect(self, count: int, size_max: int) -> None:
         """Say that one command brings ``count`` members of up to ``size_max`` bytes; too many end a listpack."""
-        if self.packed and (count > self.entries_max or size_max > self.value_size_max):
+        if self.packed and (count > ZSet.entries_max or size_max > ZSet.value_size_max):
             self.unpack()
 
     def unpack(self) -> None:
@@ -199,75 +233,134 @@ class ZSet:
         assert op == _UNDO_SCORE
         assert a is not None
         now = self.scores.pop(a, None)
+        if self.tracker is not None:
+            # It comes back as the last one, also where only its score is put back.
+            self.tracker.fresh(a)
         if now is not None:
-            self._take((now, a))
+            self._take(now, a)
         if b is not None:
             self.scores[a] = b
-            self._place((b, a))
+            self._place(b, a)
 
     # -- blocks ---------------------------------------------------------------------------------------------------
 
     def _start_of(self, number: int) -> int:
         """Rank of the first pair of block ``number``."""
-        blocks = self.blocks
-        if number <= len(blocks) // 2:
-            return sum(map(len, blocks[:number]))
-        return len(self.scores) - sum(map(len, blocks[number:]))
+        if not self.counts:
+            self._count()
+        group = number >> _GROUP_BITS
+        return sum(self.counts[:group]) + sum(map(len, self.names[group << _GROUP_BITS : number]))
 
-    def _before(self, bound: Pair) -> int:
-        """How many pairs are < ``bound``."""
-        number = bisect_left(self.lasts, bound)
-        if number == len(self.blocks):
+    def _count(self) -> None:
+        names = self.names
+        size = 1 << _GROUP_BITS
+        self.counts = [sum(map(len, names[first : first + size])) for first in range(0, len(names), size)]
+
+    def _holding(self, rank: int) -> tuple[int, int]:
+        """(number, rank of its first pair) of the block with the pair of this rank, which exists."""
+        names = self.names
+        number = len(names) - 1
+        at = len(self.scores) - len(names[number])
+        if rank >= at:
+            return number, at
+        if not self.counts:
+            self._count()
+        counts = self.counts
+        at = 0
+        group = 0
+        while at + counts[group] <= rank:
+            at += counts[group]
+            group += 1
+        number = group << _GROUP_BITS
+        while at + len(names[number]) <= rank:
+            at += len(names[number])
+            number += 1
+        return number, at
+
+    def _before(self, score: float, member: bytes) -> int:
+        """How many pairs are < (score, member)."""
+        number = _position(self.last_scores, self.last_names, score, member)
+        if number == len(self.names):
             return len(self.scores)
-        return self._start_of(number) + bisect_left(self.blocks[number], bound)
+        return self._start_of(number) + _position(self.orders[number], self.names[number], score, member)
 
-    def _place(self, pair: Pair) -> None:
-        lasts = self.lasts
+    def _place(self, score: float, member: bytes) -> None:
+        lasts = self.last_scores
         if not lasts:
-            self.blocks.append([pair])
-            lasts.append(pair)
+            self.orders.append([score])
+            self.names.append([member])
+            lasts.append(score)
+            self.last_names.append(member)
             return
-        number = bisect_left(lasts, pair)
+        number = _position(lasts, self.last_names, score, member)
         if number == len(lasts):
             number -= 1
-            block = self.blocks[number]
-            block.append(pair)
-            lasts[number] = pair
+            order = self.orders[number]
+            order.append(score)
+            self.names[number].append(member)
+            lasts[number] = score
+            self.last_names[number] = member
         else:
-            block = self.blocks[number]
-            insort(block, pair)
-        if len(block) > _BLOCK_MAX:
+            order = self.orders[number]
+            names = self.names[number]
+            position = _position(order, names, score, member)
+            order.insert(position, score)
+            names.insert(position, member)
+        if self.counts:
+            self.counts[number >> _GROUP_BITS] += 1
+        if len(order) > _BLOCK_MAX:
             self._split(number)
 
-    def _take(self, pair: Pair) -> None:
-        number = bisect_left(self.lasts, pair)
-        block = self.blocks[number]
-        position = bisect_left(block, pair)
-        del block[position]
-        if len(block) < _BLOCK_MIN and len(self.blocks) > 1:
+    def _take(self, score: float, member: bytes) -> None:
+        number = _position(self.last_scores, self.last_names, score, member)
+        order = self.orders[number]
+        names = self.names[number]
+        position = _position(order, names, score, member)
+        del order[position]
+        del names[position]
+        if self.counts:
+            self.counts[number >> _GROUP_BITS] -= 1
+        if len(order) < _BLOCK_MIN and len(self.orders) > 1:
             self._join(number)
-        elif not block:
-            self.blocks.clear()
-            self.lasts.clear()
-        elif position == len(block):
-            self.lasts[number] = block[-1]
+        elif not order:
+            self.orders.clear()
+            self.names.clear()
+            self.last_scores.clear()
+            self.last_names.clear()
+            self.counts = []
+        elif position == len(order):
+            self._note_last(number)
+
+    def _note_last(self, number: int) -> None:
+        order = self.orders[number]
+        at = len(order) - 1
+        self.last_scores[number] = order[at]
+        self.last_names[number] = self.names[number][at]
 
     def _split(self, number: int) -> None:
-        block = self.blocks[number]
-        half = len(block) // 2
-        upper = block[half:]
-        del block[half:]
-        self.blocks.insert(number + 1, upper)
-        self.lasts[number] = block[-1]
-        self.lasts.insert(number + 1, upper[-1])
+        self.counts = []
+        order = self.orders[number]
+        names = self.names[number]
+        half = len(order) // 2
+        self.orders.insert(number + 1, order[half:])
+        self.names.insert(number + 1, names[half:])
+        # The greatest pair goes to the second half.
+        self.last_scores.insert(number + 1, self.last_scores[number])
+        self.last_names.insert(number + 1, self.last_names[number])
+        del order[half:]
+        del names[half:]
+        self._note_last(number)
 
     def _join(self, number: int) -> None:
         """Merge a small block with a neighbour; there are at least two."""
         left = number - 1 if number else 0
-        merged = self.blocks[left]
-        merged.extend(self.blocks[left + 1])
-        del self.blocks[left + 1]
-        del self.lasts[left + 1]
-        self.lasts[left] = merged[-1]
-        if len(merged) > _BLOCK_MAX:
+        self.counts = []
+        self.orders[left].extend(self.orders[left + 1])
+        self.names[left].extend(self.names[left + 1])
+        del self.orders[left + 1]
+        del self.names[left + 1]
+        del self.last_scores[left + 1]
+        del self.last_names[left + 1]
+        self._note_last(left)
+        if len(self.orders[left]) > _BLOCK_MAX:
             self._split(left)

@@ -1,4 +1,5 @@
-"""``jstyle crash``: power cuts, failing disks and rotten media, every place of every scripted run.
+"""``jstyle crash``: power cuts, failing disks and rotten media, every place of every scripted run, and of every commit
+of a checkpoint.
 
 Rule: prints and exits; what is tried and what is wrong is decided in ``jstyle.crash``. Each failure is printed with the
 one command that shows it again.
@@ -16,6 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from jstyle.crash import pages_states
 from jstyle.crash.campaign import STATES_MAX, Tally, enumerate_states, show_one
 from jstyle.crash.damage import try_damages
 from jstyle.crash.faults import FAULTS, try_faults
@@ -47,65 +49,80 @@ def command(
     as_json: bool,
 ) -> None:
     """Judge what production recovery makes of every disk that a crash could leave."""
+    wanted = names or (*[script.name for script in SCRIPTS], pages_states.NAME)
     try:
-        scripts = [script_named(name) for name in names] if names else list(SCRIPTS)
+        scripts = [script_named(name) for name in wanted if name != pages_states.NAME]
     except KeyError as error:
-        raise click.BadParameter(str(error.args[0]), param_hint="--trace") from error
-    if variant is not None:
-        if len(scripts) != 1 or position is None:
-            raise click.UsageError("--variant needs one --trace and a --position, as printed with the failure")
-        sys.exit(_repeat(scripts[0], position, variant))
-    tallies = _examine_all([script.name for script in scripts], cap, subsets, jobs)
+        raise click.BadParameter(f"{error.args[0]}, {pages_states.NAME}", param_hint="--trace") from error
     missing = strace_missing() if strace else ""
+    if variant is not None:
+        if len(wanted) != 1 or position is None:
+            raise click.UsageError("--variant needs one --trace and a --position, as printed with the failure")
+        sys.exit(_repeat(wanted[0], position, variant))
+    tallies = _examine_all(list(wanted), cap, subsets, jobs, watch=strace and not missing)
     escapes = {script.name: compare(script) for script in scripts} if strace and not missing else {}
     if as_json:
         click.echo(json.dumps([_plain(tally, escapes.get(tally.name)) for tally in tallies], indent=1))
     else:
-        _print(scripts, tallies, escapes)
+        _print(tallies, escapes)
     if missing:
         click.echo(missing, err=True)
     wrong = any(tally.failure_count for tally in tallies) or any(escapes.values())
     sys.exit(1 if wrong else 2 if missing else 0)
 
 
-def _examine_all(names: list[str], cap: int, subsets: int, jobs: int) -> list[Tally]:
-    """In the order of the names."""
-    work = partial(_examine, cap=cap, subsets=subsets)
+def _examine_all(names: list[str], cap: int, subsets: int, jobs: int, *, watch: bool) -> list[Tally]:
+    """In the order of the names. ``watch``: strace may watch."""
+    work = partial(_examine, cap=cap, subsets=subsets, watch=watch)
     if jobs == 1:
         return list(map(work, names))
     with ProcessPoolExecutor(jobs) as pool:
         return list(pool.map(work, names))
 
 
-def _examine(name: str, cap: int, subsets: int) -> Tally:
+def _examine(name: str, cap: int, subsets: int, *, watch: bool) -> Tally:
+    if name == pages_states.NAME:
+        tally = Tally(name)
+        pages_states.try_pages(tally, subsets=min(subsets, pages_states.SUBSETS_MAX), watch=watch)
+        return tally
     script = script_named(name)
     tally = enumerate_states(script, states_max=cap, subsets=subsets)
-    try_faults(script, tally)
+    if script.faulty:
+        try_faults(script, tally)
     try_damages(script, tally)
     return tally
 
 
-def _repeat(script: Script, position: int, variant: str) -> int:
+def _repeat(name: str, position: int, variant: str) -> int:
     """One state, with all that is known about it."""
-    tally = Tally(script.name)
+    tally = Tally(name)
     kind, _, rest = variant.partition(":")
     try:
-        if kind in FAULTS:
-            try_faults(script, tally, (kind, int(rest)))
-        elif kind == "damage":
-            try_damages(script, tally, (position, rest))
+        if name == pages_states.NAME:
+            pages_states.try_pages(tally, only=(position, variant))
         else:
-            tally, story = show_one(script, position, variant)
-            click.echo("\n".join(story))
+            script = script_named(name)
+            tally = _repeat_script(script, tally, position, kind, rest)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--variant") from error
     for failure in tally.failures:
         click.echo(f"{failure.check}: {failure.text}")
-    click.echo(f"{script.name} {position} {variant}: {tally.failure_count or 'nothing'} wrong")
+    click.echo(f"{name} {position} {variant}: {tally.failure_count or 'nothing'} wrong")
     return 1 if tally.failure_count else 0
 
 
-def _print(scripts: list[Script], tallies: list[Tally], escapes: dict[str, list[str]]) -> None:
+def _repeat_script(script: Script, tally: Tally, position: int, kind: str, rest: str) -> Tally:
+    if kind in FAULTS:
+        try_faults(script, tally, (kind, int(rest)))
+    elif kind == "damage":
+        try_damages(script, tally, (position, rest))
+    else:
+        tally, story = show_one(script, position, f"{kind}:{rest}" if rest else kind)
+        click.echo("\n".join(story))
+    return tally
+
+
+def _print(tallies: list[Tally], escapes: dict[str, list[str]]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         # A file or a pipe has no width of its own; rich would squeeze the table into 80 columns.
@@ -116,11 +133,11 @@ def _print(scripts: list[Script], tallies: list[Tally], escapes: dict[str, list[
         table.add_column(column, justify="right")
     for column in ("kernel", "verdict"):
         table.add_column(column)
-    for script, tally in zip(scripts, tallies, strict=True):
-        kernel = "-" if script.name not in escapes else "differs" if escapes[script.name] else "same"
+    for tally in tallies:
+        kernel = "-" if tally.name not in escapes else "differs" if escapes[tally.name] else "same"
         verdict = f"[red]{tally.failure_count} wrong: {' '.join(tally.checks())}[/red]"
         table.add_row(
-            script.name,
+            tally.name,
             str(tally.events),
             str(tally.tried),
             f"{tally.states}{' (cap)' if tally.capped else ''}",
@@ -134,6 +151,7 @@ def _print(scripts: list[Script], tallies: list[Tally], escapes: dict[str, list[
         )
     console.print(table)
     console.print("tail?: damaged disks whose newest entries nothing could prove; saved in quarantine, not kept")
+    console.print(f"{pages_states.NAME}: {pages_states.ABOUT}; tail?: older commits, which a shortened log refuses")
     for tally in tallies:
         for failure in tally.failures[:_SHOWN_MAX]:
             console.print(f"{failure.check} {failure.text}\n    {failure.repeat()}", markup=False, soft_wrap=True)

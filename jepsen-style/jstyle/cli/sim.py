@@ -20,9 +20,10 @@ from rich.console import Console
 
 from jstyle.sim import artifact
 from jstyle.sim.judge import BUDGET_S, judge_with
-from jstyle.sim.runner import Result, Run, run_and_keep
+from jstyle.sim.phases import Phases
+from jstyle.sim.runner import Result, run_and_keep
 from jstyle.sim.summary import Summary
-from jstyle.sim.swarm import ALL_CLASSES, SHAPES, Draw, draw_plan
+from jstyle.sim.swarm import ALL_CLASSES, ALL_SHAPES, Draw, draw_plan
 from jstyle.sim.workloads.catalogue import WORKLOADS
 
 _WIDTH: Final = 140
@@ -32,7 +33,11 @@ _WIDTH: Final = 140
 @click.option("--seed", type=int, help="One seed.")
 @click.option("--seeds", metavar="FROM:TO", help="Seeds FROM .. TO-1.")
 @click.option("--time", "time_s", default=40, show_default=True, help="Simulated seconds of faults per seed.")
-@click.option("--shape", type=click.Choice(sorted(SHAPES)), help="Nodes; left out: drawn from the seed.")
+@click.option(
+    "--shape",
+    type=click.Choice(sorted(ALL_SHAPES)),
+    help="Nodes, groups x nodes, or lease mode; left out: a single group, drawn from the seed.",
+)
 @click.option("--faults", metavar="CLASS,..", help=f"Exactly these classes ('' none) of {', '.join(ALL_CLASSES)}.")
 @click.option("--workload", metavar="NAME,..", help=f"Only these of {', '.join(sorted(WORKLOADS))}.")
 @click.option("--checkers/--no-checkers", default=True, show_default=True, help="Check the clients' histories.")
@@ -110,7 +115,7 @@ class Task:
         return result, repeat
 
 
-def _histories(current: Run | None) -> dict[str, list]:  # type: ignore[type-arg]
+def _histories(current: Phases | None) -> dict[str, list]:  # type: ignore[type-arg]
     return {} if current is None else current.history.by_workload
 
 

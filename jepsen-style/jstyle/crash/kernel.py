@@ -56,6 +56,7 @@ class RealStage:
 
     def __init__(self) -> None:
         self._loop: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.elsewhere = False
         self._disk = RealDisk(self._loop.put)
 
     def run_one(self) -> None:
@@ -97,6 +98,10 @@ class RealStage:
     def free_bytes(self, path: str) -> int:
         return 100 << 30
 
+    def wait_unlocked(self, path: str, timeout_ms: int) -> bool:
+        """Nobody else is here."""
+        return True
+
     def lock(self, path: str) -> bool:
         return self._disk.lock(path)
 
@@ -132,7 +137,8 @@ def recorded_calls(script: Script) -> tuple[list[str], dict[str, bytes]]:
         if event.kind == RENAME:
             names[event.inode] = event.path
         # The kernel knows a descriptor by the file's newest name, the recorder by the name it was opened with.
-        calls.append(call_line(event, names.get(event.inode, event.path)))
+        newest = event.path if event.kind == LINK else names.get(event.inode, event.path)
+        calls.append(call_line(event, newest))
     return calls, files
 
 
@@ -193,14 +199,14 @@ def parse_report(text: str, parent: str, names: list[str]) -> Iterator[str]:
     A call that the recorder has no word for is passed on by its own name, so that it shows as a difference.
     """
     existing = set(names)
-    for line in _joined(text):
+    for line in joined(text):
         match = _LINE.match(line)
         if match is None or int(match.group(3)) < 0 or parent not in line:
             continue
         yield from _translate(match.group(1), match.group(2), int(match.group(3)), parent, existing)
 
 
-def _joined(text: str) -> Iterator[str]:
+def joined(text: str) -> Iterator[str]:
     """Lines, with calls that another thread interrupted put together again."""
     unfinished: dict[str, str] = {}
     for line in text.splitlines():

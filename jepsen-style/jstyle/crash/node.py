@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from durakv.storage.log import LogOptions
+from durakv.storage.options import LogOptions
+from durakv.storage.segment import Covered
 from durakv.storage.store import Store, StoreOptions, open_store
 from durakv.world.ports import Disk, Timer
+from jstyle.crash import standin
 from jstyle.crash.ledger import Ballot, History, Key
 from raft.types import Entry
 
@@ -40,6 +42,9 @@ class ManualClock:
 
     def monotonic_ns(self) -> int:
         return self._now_ns
+
+    def raw_ns(self) -> int:
+        return self.monotonic_ns()
 
     def wall_ms(self) -> int:
         return 1_700_000_000_000 + self._now_ns // 1_000_000
@@ -92,9 +97,11 @@ class DrivenDisk(Disk, Protocol):
 
 
 class Settings:
-    """How a node is opened. Segments are tiny so that short scripts rotate; sizes are bytes."""
+    """How a node is opened. Segments are tiny so that short scripts rotate; sizes are bytes. ``checkpoints``: it keeps
+    them, and drops log behind them.
+    """
 
-    __slots__ = ("batch_bytes_max", "reserve_bytes", "segment_bytes", "sync")
+    __slots__ = ("batch_bytes_max", "checkpoints", "reserve_bytes", "segment_bytes", "sync")
 
     def __init__(
         self,
@@ -103,7 +110,9 @@ class Settings:
         sync: str = "always",
         batch_bytes_max: int = 16 << 20,
         reserve_bytes: int = 0,
+        checkpoints: bool = False,
     ) -> None:
+        self.checkpoints = checkpoints
         self.segment_bytes = segment_bytes
         self.sync = sync
         self.batch_bytes_max = batch_bytes_max
@@ -122,6 +131,7 @@ class OpenNode:
         self.clock = ManualClock(1000 * boot)
         self.fatal: list[OSError] = []
         self.levels: list[str] = []
+        self.saved: standin.Saved | None = None
         options = LogOptions(sync=settings.sync, batch_bytes_max=settings.batch_bytes_max)
         self.store: Store[Entry] = open_store(
             disk,
@@ -138,9 +148,14 @@ class OpenNode:
                 segment_bytes=settings.segment_bytes,
                 min_free_bytes=1 << 20,
                 reserve_bytes=settings.reserve_bytes,
+                covered=self._covered if settings.checkpoints else None,
             ),
         )
         self.log = self.store.log
+
+    def _covered(self, directory: str) -> Covered | None:
+        self.saved = standin.read(self.disk, directory)
+        return self.saved.covered if self.saved is not None and self.saved.covered.index else None
 
     def settle(self) -> None:
         """Run lane jobs and what they deferred until nothing moves."""
@@ -153,9 +168,9 @@ class OpenNode:
                 self.disk.run_one()
 
     def held(self) -> History:
-        """Every entry, read back through the production reader."""
-        found: list[Key] = []
-        at = self.log.first_index()
+        """Every entry, read back through the production reader; what precedes them is in the checkpoint."""
+        found: list[Key] = [] if self.saved is None else list(self.saved.held)
+        at = max(self.log.first_index(), len(found) + 1)
         while at <= self.log.last_index():
             piece = self.log.entries(at, self.log.last_index() + 1, 1 << 20)
             found += [key_of(entry) for entry in piece]

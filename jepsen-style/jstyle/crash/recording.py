@@ -110,6 +110,8 @@ class RecordingDisk:
         self.fault_at = 0
         self.fault_errno = 0
         self.fault_position = -1
+        # The calls are those of another process, whose errors are not the node's.
+        self.elsewhere = False
         self._next_inode = len(self.contents) + 1
         self._locks: list[str] = []
         self._jobs: deque[tuple[Job, Done]] = deque()
@@ -124,6 +126,8 @@ class RecordingDisk:
 
     def admit(self, kind: str) -> None:
         """Count a call before it happens. Raises OSError when it is the one that must fail."""
+        if self.elsewhere:
+            return
         self.calls[kind] = self.calls.get(kind, 0) + 1
         if kind in self.fault_kinds and self.fault_position < 0 and self.count(self.fault_kinds) == self.fault_at:
             self.fault_position = len(self.trace.events)
@@ -199,6 +203,10 @@ class RecordingDisk:
 
     def free_bytes(self, path: str) -> int:
         return self.free
+
+    def wait_unlocked(self, path: str, timeout_ms: int) -> bool:
+        """Nobody else is here."""
+        return True
 
     def lock(self, path: str) -> bool:
         if path in self._locks:

@@ -10,7 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from durakv.storage.record import HEADER_BYTES
+from durakv.checkpoint.place import read_current
+from durakv.storage.entries import frame_body
+from durakv.storage.record import HEADER_BYTES, crc, next_chain
+from durakv.storage.segment import Covered
+from jstyle.crash import standin
 from jstyle.crash.ledger import ACK, BOUNDARY, ISSUE, VOTE, VOTE_ACK, Ballot, History, Key, Ledger
 from jstyle.crash.node import DrivenDisk, OpenNode, Settings, entries_of, payload
 from jstyle.crash.recording import RecordingDisk
@@ -25,7 +29,9 @@ _ROOMY: Final = Settings(segment_bytes=5000)
 
 
 class Stage(DrivenDisk, Protocol):
-    """A disk that hears marks and survives its process."""
+    """A disk that hears marks and survives its process. ``elsewhere``: another process than the node's calls it."""
+
+    elsewhere: bool
 
     def mark(self, label: str, *value: int) -> None: ...
 
@@ -50,6 +56,8 @@ class Life:
         # Boots of the origin have small numbers too, and salts must not repeat.
         boot = self.boots + 10 * len(self.ledger.histories[0])
         self.node = OpenNode(self.stage, self.directory, self.settings, boot=boot)
+        if self.settings.checkpoints and read_current(self.stage, self.directory) is None:
+            self._beside(lambda: standin.found(self.stage, self.directory))
         self.stage.mark(BOUNDARY, self.boots)
         return self.node
 
@@ -73,6 +81,45 @@ class Life:
             self._heard_vote(number, hard.write_inline(state))
         else:
             hard.write(state, partial(self._heard_vote, number))
+
+    def save(self, upto: int, *, keep_bytes: int = 0, archive: str = "") -> None:
+        """The materialiser brings the checkpoint to entry ``upto``, and the log forgets what that covers."""
+        log = self.node.log
+        if self.node.fatal or log.durable_index() < upto:
+            return
+        covered = Covered(upto, log.term(upto), log.chain(upto))
+        self._beside(lambda: standin.commit(self.stage, self.directory, self.ledger.histories[-1][:upto], covered))
+        log.drop_through(upto, keep_bytes, archive)
+
+    def install(self, *keys: Key) -> bool:
+        """A snapshot that holds these entries, from the first on, arrives and takes the place of the log; False when
+        the node's process has ended before.
+        """
+        if self.node.fatal:
+            return False
+        assert self.node.log.idle(), "a snapshot is installed when nothing is on its way to the disk"
+        number = self._issue(keys)
+        chain = 0
+        for index, term, _, kind, data in keys:
+            chain = next_chain(chain, index, term, crc(frame_body(kind, data)))
+        covered = Covered(keys[-1][0], keys[-1][1], chain)
+        self._beside(lambda: standin.receive(self.stage, self.directory, keys, covered))
+        self._beside(lambda: standin.unpack(self.stage, self.directory))
+        heard = self._done(number)
+
+        def begun(error: OSError | None) -> None:
+            if error is None:
+                self._beside(lambda: standin.forget_others(self.stage, self.directory))
+            heard(error)
+
+        self.node.log.begin_after(covered, begun)
+        return True
+
+    def _beside(self, work: Callable[[], None]) -> None:
+        """Calls whose failure does not end the log: the node starts what makes them again, or says why not."""
+        self.stage.elsewhere = True
+        work()
+        self.stage.elsewhere = False
 
     def settle(self, idle_ms: int = 0) -> None:
         """Let the disk finish, then time pass."""
@@ -136,9 +183,12 @@ def _nothing() -> Origin:
 
 
 class Script:
-    """A named life. ``origin`` makes what is on the disk before; ``play`` does what follows the first boot."""
+    """A named life. ``origin`` makes what is on the disk before; ``play`` does what follows the first boot.
 
-    __slots__ = ("about", "name", "origin", "play", "settings")
+    ``faulty``: an error of any call must end the node or be waited for, as ``faults.py`` wants it.
+    """
+
+    __slots__ = ("about", "faulty", "name", "origin", "play", "settings")
 
     def __init__(
         self,
@@ -147,7 +197,10 @@ class Script:
         settings: Settings,
         play: Callable[[Life], None],
         origin: Callable[[], Origin] = _nothing,
+        *,
+        faulty: bool = True,
     ) -> None:
+        self.faulty = faulty
         self.name = name
         self.about = about
         self.settings = settings
@@ -330,6 +383,76 @@ def _lazy(life: Life) -> None:
     life.stop()
 
 
+def _truncate(life: Life) -> None:
+    life.vote(1, 7)
+    life.append(*[payload(index, 1, 520) for index in range(1, 8)])
+    life.settle()
+    life.node.log.set_committed(7)
+    life.save(5)
+    life.settle()
+    life.append(*[payload(number, 1, 300) for number in range(8, 13)])
+    life.settle(25)
+    life.node.log.set_committed(12)
+    life.vote(2, 9)
+    life.settle()
+    life.save(11, keep_bytes=2100)
+    life.settle()
+    life.append(payload(13, 1, 700), payload(14, 1, 40))
+    life.settle()
+    life.append(payload(14, 2, 900), payload(15, 2, 300))
+    life.settle()
+    life.node.log.set_committed(15)
+    life.save(15)
+    life.settle()
+    life.stop()
+    life.boot()
+    life.append(payload(16, 3, 50))
+    life.settle()
+
+
+def _archive(life: Life) -> None:
+    archive = f"{life.directory}/archive"
+    life.vote(1, 7)
+    life.append(*[payload(index, 1, 520) for index in range(1, 8)])
+    life.settle()
+    life.save(4, archive=archive)
+    life.settle()
+    life.append(payload(8, 1, 1500))
+    life.settle()
+    life.save(7, archive=archive)
+    life.settle()
+
+
+def _install(life: Life) -> None:
+    life.vote(1, 7)
+    early = [payload(index, 1, 520) for index in range(1, 7)]
+    life.append(*early)
+    life.settle(25)
+    life.node.log.set_committed(4)
+    life.save(4)
+    life.settle()
+    life.vote(3, 8)
+    life.settle()
+    # What was not committed here has become something else meanwhile.
+    later = [payload(index, 3, 60) for index in range(6, 13)]
+    if not life.install(*early[:5], *later):
+        return
+    life.settle()
+    life.append(payload(13, 3, 900), payload(14, 3, 900))
+    life.settle()
+    life.node.log.set_committed(14)
+    life.stop()
+    life.boot()
+    whole = (*early[:5], *later, payload(13, 3, 900), payload(14, 3, 900))
+    if not life.install(*whole, *[payload(index, 4, 25) for index in range(15, 21)]):
+        return
+    life.settle()
+    life.append(payload(21, 4, 40))
+    life.settle()
+
+
+_KEEPING: Final = Settings(checkpoints=True)
+
 SCRIPTS: Final[Sequence[Script]] = (
     Script("bootstrap", "a directory is created, used, closed, opened", Settings(reserve_bytes=4096), _bootstrap),
     Script("rotate", "segments fill, seal and follow each other; oversize entries; restart", Settings(), _rotate),
@@ -340,6 +463,15 @@ SCRIPTS: Final[Sequence[Script]] = (
     Script("aftermath", "recovery of a torn tail, and life behind it", _ROOMY, _aftermath, _torn_origin),
     Script("everysec", "one sync a second: only a suffix may go", Settings(sync="everysec"), _lazy),
     Script("nosync", "no syncs but those of rotation and stop", Settings(sync="no"), _lazy),
+    Script("truncate", "the log forgets what a checkpoint covers, keeps some of it, and goes on", _KEEPING, _truncate),
+    Script(
+        "archive",
+        "what the log forgets gets a second name first",
+        _KEEPING,
+        _archive,
+        faulty=False,
+    ),
+    Script("install", "snapshots take the place of log and checkpoint", _KEEPING, _install),
 )
 
 

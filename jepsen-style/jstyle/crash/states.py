@@ -48,6 +48,8 @@ class Medium:
         self.pending: list[Event] = []
         # Pending data that a failed sync has marked clean: no later sync writes it, though it may have been written.
         self._abandoned: list[Event] = []
+        # Of contents that are certain, with the content each was made of.
+        self._digests: dict[int, tuple[bytes, bytes]] = {}
 
     def feed(self, event: Event) -> None:
         """The next event of the trace has happened."""
@@ -95,23 +97,35 @@ class Medium:
             apply_data(content, op)
         files = {}
         folders = []
+        digests = {}
+        reachable: dict[str, bool] = {"": True}
         for path, inode in names.items():
-            if not _reachable(names, path):
+            if not _reachable(names, parent(path), reachable):
                 continue
-            if inode:
-                files[path] = bytes(changed[inode]) if inode in changed else self.contents.get(inode, b"")
-            else:
+            if not inode:
                 folders.append(path)
-        return Image(files, tuple(sorted(folders)))
+            elif inode in changed:
+                files[path] = bytes(changed[inode])
+            else:
+                files[path] = self.contents.get(inode, b"")
+                digests[path] = self._digest(inode, files[path])
+        image = Image(files, tuple(sorted(folders)))
+        image.digests = digests
+        return image
+
+    def _digest(self, inode: int, content: bytes) -> bytes:
+        known = self._digests.get(inode)
+        if known is None or known[0] is not content:
+            known = self._digests[inode] = content, _content_digest(content)
+        return known[1]
 
 
-def _reachable(names: dict[str, int], path: str) -> bool:
-    above = parent(path)
-    while above:
-        if names.get(above) != 0:
-            return False
-        above = parent(above)
-    return True
+def _reachable(names: dict[str, int], folder: str, known: dict[str, bool]) -> bool:
+    """Whether a folder and all above it are there. ``known``: what was found of others in this image."""
+    found = known.get(folder)
+    if found is None:
+        found = known[folder] = names.get(folder) == 0 and _reachable(names, parent(folder), known)
+    return found
 
 
 def medium_at(trace: Trace, position: int) -> Medium:
@@ -230,11 +244,12 @@ def _torn(write: Event, dice: random.Random) -> list[Event]:
 
 def fingerprint(image: Image) -> bytes:
     """16 bytes that differ when any name, folder or byte does."""
-    digest = hashlib.blake2b(digest_size=16)
-    for folder in image.folders:
-        digest.update(b"%s/\x00" % folder.encode())
+    parts = [b"%s/\x00" % folder.encode() for folder in image.folders]
     for path in sorted(image.files):
-        content = image.files[path]
-        digest.update(b"%s\x00%d\x00" % (path.encode(), len(content)))
-        digest.update(content)
-    return digest.digest()
+        digest = image.digests.get(path) or _content_digest(image.files[path])
+        parts.append(b"%s\x00%s" % (path.encode(), digest))
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+
+
+def _content_digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()

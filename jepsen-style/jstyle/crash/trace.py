@@ -32,13 +32,16 @@ NAME_OPS: Final = (CREATE, MKDIR, RENAME, LINK, UNLINK)
 
 
 class Image:
-    """A file system at rest: file contents by path, and folders."""
+    """A file system at rest, which nobody changes: file contents by path, and folders. ``digests``: of contents, where
+    they are known already.
+    """
 
-    __slots__ = ("files", "folders")
+    __slots__ = ("digests", "files", "folders")
 
     def __init__(self, files: Mapping[str, bytes], folders: tuple[str, ...]) -> None:
         self.files = dict(files)
         self.folders = folders
+        self.digests: dict[str, bytes] = {}
 
 
 class Event:

@@ -19,7 +19,8 @@ _JUDGE_S: Final = 5.0
 
 class SimProbe:
     """``classes`` None: drawn from the seed. ``judged``: the history checkers have their say too. ``always`` names
-    buggify sites that fire whenever they are asked.
+    buggify sites that fire whenever they are asked; ``small_batches``: what moves between groups goes a few keys at a
+    time.
     """
 
     def __init__(
@@ -31,18 +32,22 @@ class SimProbe:
         *,
         judged: bool = False,
         always: tuple[str, ...] = (),
+        small_batches: bool = False,
     ) -> None:
         self.draw = Draw(shape, classes, workloads, safety_ms)
         self.judged = judged
         faults = "any" if classes is None else ",".join(classes) or "none"
         checked = " judged" if judged else ""
         self.always = always
+        self.small_batches = small_batches
         often = f" always {','.join(always)}" if always else ""
+        often += " in small batches" if small_batches else ""
         self.name = f"sim {shape or 'any'} {faults} {','.join(workloads) or 'any'} {safety_ms} ms{checked}{often}"
 
     def run(self, seed: int) -> list[Sighting]:
         plan = draw_plan(seed, self.draw)
         plan.options.buggify_always = self.always
+        plan.options.small_batches = plan.options.small_batches or self.small_batches
         result = run(plan, judge_with(plan, _JUDGE_S) if self.judged else None)
         if result.valid == FALSE:
             return [Sighting(result.invariant, f"seed {seed}: {result.text}", self._repeat(seed))]
@@ -51,5 +56,5 @@ class SimProbe:
         return []
 
     def _repeat(self, seed: int) -> str:
-        # The command line cannot force sites; there the mutant's own line repeats the run.
-        return "" if self.always else self.draw.command(seed)
+        # The command line cannot force these; there the mutant's own line repeats the run.
+        return "" if self.always or self.small_batches else self.draw.command(seed)

@@ -12,7 +12,8 @@ from jstyle.history.op import Op
 from jstyle.report.model import Sample, Window
 from jstyle.report.windows import of_strikes
 from jstyle.sim.guard import no_real_world
-from jstyle.sim.runner import Run
+from jstyle.sim.phases import Phases
+from jstyle.sim.runner import prepared
 from jstyle.sim.schedule import Plan
 from jstyle.sim.timeline import MS, START_NS
 from jstyle.sim.violation import Violation
@@ -28,7 +29,7 @@ class Watcher:
     def __init__(self, plan: Plan) -> None:
         self.samples: list[Sample] = []
         self.struck: list[dict[str, Any]] = []
-        self.run: Run | None = None
+        self.run: Phases | None = None
         self._classes = {strike.kind: strike.cls for strike in plan.strikes}
         self._last: dict[str, tuple[str, int, int]] = {}
         self._next_ns = 0
@@ -48,30 +49,30 @@ class Watcher:
         if self.run is not None and kind in _AT_ONCE:
             self.look(self.run, t_ns)
 
-    def follow(self, run: Run) -> None:
+    def follow(self, run: Phases) -> None:
         """Look whenever the run checks its promises, which it does after every event, but not too often."""
         self.run = run
-        check = run.invariants.check
+        check = run.promises.check
 
         def look_too() -> bool:
-            now_ns = run.cluster.timeline.now_ns
+            now_ns = run.timeline.now_ns
             if now_ns >= self._next_ns:
                 self._next_ns = now_ns + _EVERY_NS
                 self.look(run, now_ns)
             return check()
 
-        run.invariants.check = look_too  # type: ignore[method-assign]
+        run.promises.check = look_too  # type: ignore[method-assign]
 
-    def look(self, run: Run, t_ns: int) -> None:
+    def look(self, run: Phases, t_ns: int) -> None:
         """Take a sample of each node whose role, term or commit index moved."""
-        for machine in run.cluster.machines:
+        for machine in run.machines():
             app = machine.app
             if app is None:
                 if not machine.starts:
                     continue
                 seen = ("down", self._last.get(machine.name, ("", 0, 0))[1], -1)
             else:
-                core = app.node.core
+                core = app.driver.core
                 role = ROLE_NAMES[core.role]
                 seen = (role, core.term, core.log.commit)
             if self._last.get(machine.name) != seen:
@@ -82,18 +83,18 @@ class Watcher:
 class Seen:
     """What a run showed. ``broke`` is the id of the promise that broke and ``text`` how; ``digest`` names the run."""
 
-    def __init__(self, watcher: Watcher, run: Run, broke: str, text: str) -> None:
+    def __init__(self, watcher: Watcher, run: Phases, broke: str, text: str) -> None:
         self.samples = watcher.samples
         self.windows: list[Window] = of_strikes(watcher.struck, 0)
         self.histories: dict[str, list[Op]] = run.history.by_workload
         self.broke = broke
         self.text = text
-        self.digest = run.cluster.timeline.digest()
+        self.digest = run.timeline.digest()
         self.counts = {
-            "events": run.cluster.timeline.events,
-            "elections": run.invariants.elections,
-            "commits": run.shadow.commit,
-            "certificates": run.invariants.certificates,
+            "events": run.timeline.events,
+            "elections": sum(part.invariants.elections for part in run.parts),
+            "commits": sum(part.shadow.commit for part in run.parts),
+            "certificates": sum(part.invariants.certificates for part in run.parts),
         }
 
 
@@ -102,7 +103,7 @@ def again(plan: Plan) -> Seen:
     watcher = Watcher(plan)
     broke = text = ""
     with no_real_world():
-        run = Run(plan, watcher)
+        run = prepared(plan, watcher)
         watcher.follow(run)
         try:
             run.go()
@@ -110,5 +111,5 @@ def again(plan: Plan) -> Seen:
             broke, text = error.invariant, error.text
         except Exception as error:  # noqa: BLE001 - told to the reader as the promise that nothing crashes
             broke, text = f"CRASH:{type(error).__name__}", str(error)
-    watcher.look(run, run.cluster.timeline.now_ns)
+    watcher.look(run, run.timeline.now_ns)
     return Seen(watcher, run, broke, text)

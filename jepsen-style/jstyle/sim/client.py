@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import hiredis
 
-from durakv.world.ports import Stream
+from durakv.world.ports import Stream, StreamHandler
 from jstyle.history.op import FAIL, INFO, INVOKE, OK, Op, Value
-from jstyle.sim.cluster import Cluster
+from jstyle.sim.machine import Machine
 from jstyle.sim.outcomes import CLOSED, SILENT, TIMEOUT, ErrorText, of_silence
 from jstyle.sim.shadow import Shadow
 from jstyle.sim.streams import stream
-from jstyle.sim.timeline import MS, START_NS
+from jstyle.sim.timeline import MS, START_NS, Timeline
 from jstyle.sim.violation import Violation
-from jstyle.sim.workloads.action import Action, Command, Done, UnexpectedReply
+from jstyle.sim.workloads.action import Action, Command, Done, UnexpectedReply, Workload
 from jstyle.sim.workloads.catalogue import WORKLOADS
 
 CONNECT_TIMEOUT_MS: Final = 1000
@@ -43,10 +43,25 @@ class ClientPlan:
     skip: tuple[int, ...] = ()
 
 
+class World(Protocol):
+    """What a client needs of a simulated world: a Cluster, or Groups."""
+
+    seed: int
+
+    @property
+    def timeline(self) -> Timeline: ...
+
+    @property
+    def machines(self) -> list[Machine]: ...
+
+    def dial(self, client: str, number: int, handler: StreamHandler, timeout_ms: int = 1000) -> None:
+        """Connect a client host to a machine's client port."""
+
+
 class History:
     """All operations of a run in order, and the same by workload. ``counts`` is (workload, f, outcome) -> how many."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: World) -> None:
         self._timeline = cluster.timeline
         self.ops: list[Op] = []
         self.by_workload: dict[str, list[Op]] = {}
@@ -71,7 +86,7 @@ class Client:
     """See the module's text. ``busy`` while an operation is open; ``nodes`` are those it may dial."""
 
     def __init__(
-        self, cluster: Cluster, shadow: Shadow, history: History, plan: ClientPlan, number: int, of: int
+        self, cluster: World, shadow: Shadow, history: History, plan: ClientPlan, number: int, of: int
     ) -> None:
         self.cluster = cluster
         self.shadow = shadow
@@ -82,7 +97,7 @@ class Client:
         self.number = number
         self.concurrency = of
         self.process = number
-        self.workload = WORKLOADS[plan.workload]()
+        self.workload: Workload = WORKLOADS[plan.workload]()
         self.nodes = [machine.node_id for machine in cluster.machines]
         self.dials = 0
         self.turn = 0
@@ -94,7 +109,7 @@ class Client:
         self.served = 0
         # When the operations that ran into their timeout began, in nanoseconds, and at which node.
         self.timeouts: list[tuple[int, int]] = []
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._dialling = False
         self._sent_effect = False
         self._began = 0
@@ -136,9 +151,9 @@ class Client:
         if home not in self.nodes:
             random = stream(self.cluster.seed, "dial", self.plan.name, self.dials)
             home = random.choice(self.nodes)
-        self.cluster.dial(self.plan.name, home, _Link(self, home), CONNECT_TIMEOUT_MS)
+        self.cluster.dial(self.plan.name, home, Link(self, home), CONNECT_TIMEOUT_MS)
 
-    def opened(self, link: _Link) -> None:
+    def opened(self, link: Link) -> None:
         """The connection is there."""
         self._dialling = False
         self._link = link
@@ -147,7 +162,7 @@ class Client:
             return
         self._later(self._think_ms(), self._next)
 
-    def closed(self, link: _Link) -> None:
+    def closed(self, link: Link) -> None:
         """The connection is gone, or never came."""
         if self._link is link:
             self._link = None
@@ -172,25 +187,33 @@ class Client:
         """Begin the next operation when nothing is open."""
         if self.action is not None or self._dialling:
             return
-        if self.finals:
-            action: Action = self.finals[0]
-        elif self.stopped or self.turn >= self.plan.ops_max:
+        action = self._pick()
+        if action is None:
             return
-        else:
-            while self.turn in self.plan.skip:
-                self.turn += 1
-            random = stream(self.cluster.seed, "op", self.plan.name, self.turn)
-            action = self.workload.draw(random, self.number * OPS_MAX + self.turn + 1, self.turn)
         if self._link is None:
             self._dial()
             return
+        self._picked()
+        self._begin(action, self._link)
+
+    def _pick(self) -> Action | None:
+        """The next operation, the same again until ``_picked``; None: there is none."""
+        if self.finals:
+            return self.finals[0]
+        if self.stopped or self.turn >= self.plan.ops_max:
+            return None
+        while self.turn in self.plan.skip:
+            self.turn += 1
+        random = stream(self.cluster.seed, "op", self.plan.name, self.turn)
+        return self.workload.draw(random, self.number * OPS_MAX + self.turn + 1, self.turn)
+
+    def _picked(self) -> None:
         if self.finals:
             self.finals.pop(0)
         else:
             self.turn += 1
-        self._begin(action, self._link)
 
-    def _begin(self, action: Action, link: _Link) -> None:
+    def _begin(self, action: Action, link: Link) -> None:
         self.action = action
         self._sent_effect = False
         self._began += 1
@@ -200,7 +223,7 @@ class Client:
         self._later(self.plan.timeout_ms, lambda: self._timed_out(began))
         self._send(action, link, action.first())
 
-    def _send(self, action: Action, link: _Link, commands: list[Command]) -> None:
+    def _send(self, action: Action, link: Link, commands: list[Command]) -> None:
         if not self._sent_effect and action.effect:
             writes = action.writes()
             if all(argv in commands for argv in writes):
@@ -208,7 +231,7 @@ class Client:
                 self.shadow.asked(writes)
         link.send(commands)
 
-    def answered(self, link: _Link, replies: list[object]) -> None:
+    def answered(self, link: Link, replies: list[object]) -> None:
         """All replies to what was sent last are there."""
         action = self.action
         if action is None:
@@ -266,7 +289,7 @@ class Client:
         self._later(self._think_ms(), self._next)
 
 
-class _Link:
+class Link:
     """One connection; implements StreamHandler."""
 
     def __init__(self, client: Client, node: int) -> None:

@@ -105,6 +105,8 @@ class NodeClock:
         self.paused = False
         self.step_cost_ns = step_cost_ns
         self.wall_offset_ms = wall_offset_ms
+        # What it showed when the process began.
+        self.boot_ns = boot_ns
         self._rate_ppm = rate_ppm
         self._base_true_ns = timeline.now_ns
         self._base_ns = boot_ns
@@ -130,6 +132,10 @@ class NodeClock:
         if self._rate_ppm == RATE_ONE:
             return since_ns + self._base_ns
         return self._base_ns + since_ns * self._rate_ppm // RATE_ONE
+
+    def raw_ns(self) -> int:
+        """See Clock."""
+        return self.monotonic_ns()
 
     def wall_ms(self) -> int:
         """See Clock."""

@@ -1,6 +1,7 @@
 """A whole group in one process: machines, the network between them, and the timeline, all from one seed.
 
-Rule: the only place that puts a simulated world together. ``Options`` says everything that is not drawn from the seed.
+A group may be one of several (``Place``, see groups.py), which then share timeline and network.
+Rule: the only place that puts a simulated group together. ``Options`` says everything that is not drawn from the seed.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from durakv.commands.table import Table, build_table
+from durakv.holder.address import Members, format_members
 from durakv.replication import addresses
 from durakv.world.ports import StreamHandler
+from jstyle.sim.arbiter_host import ARBITER_ID, HOLDER_PORT, ArbiterHost
 from jstyle.sim.atlas import MINORITY, Atlas
 from jstyle.sim.clock import ClockOptions
 from jstyle.sim.disk import DiskOptions
@@ -25,7 +28,7 @@ from jstyle.sim.witness_host import WitnessHost
 class Options:
     """A run's shape. Ranges are (low, high); a class of faults that is None or zero is off."""
 
-    # Founding voters, and machines that exist but are not members yet.
+    # Founding voters, and machines that exist but are not members yet; of each group where there are several.
     nodes: int = 3
     spares: int = 0
     # As in a configuration file, without underscores.
@@ -41,23 +44,53 @@ class Options:
     buggify_never: tuple[str, ...] = ()
     # What the founding group's witness is: "" none, or one of witness_host.KINDS.
     witness: str = ""
+    # Nodes keep checkpoints, start from them and forget their log behind them.
+    checkpoints: bool = False
+    # How many groups share the slots of one cluster; 0: one that knows of no other.
+    groups: int = 0
+    # Between groups keys go a few at a time.
+    small_batches: bool = False
+    # Lease mode; its config holder is embedded in the founding nodes, of which one is an arbiter if there is one.
+    lease: bool = False
+    arbiter: bool = False
+    # Clocks may be off by more than lease mode's bound: reads may be old, writes still are not lost.
+    beyond_bound: bool = False
+
+
+@dataclass
+class Place:
+    """A group's place among others: its founding slots, the number of its first machine, and what all share."""
+
+    timeline: Timeline
+    fabric: Fabric
+    founding: addresses.Founding
+    first: int
+    # As in a configuration file, without underscores.
+    directives: dict[str, str]
 
 
 class Cluster:
-    """See the module's text. All founding machines are started."""
+    """See the module's text. All founding machines are started. ``first`` is the lowest machine's number."""
 
-    def __init__(self, seed: int, options: Options | None = None) -> None:
+    def __init__(self, seed: int, options: Options | None = None, place: Place | None = None) -> None:
         self.seed = seed
         self.options = options if options is not None else Options()
-        self.timeline = Timeline()
-        self.fabric = Fabric(self.timeline, seed, self.options.net, PEER_PORT)
+        self.timeline = Timeline() if place is None else place.timeline
+        self.fabric = Fabric(self.timeline, seed, self.options.net, PEER_PORT) if place is None else place.fabric
+        self.place = place
+        self.first = 1 if place is None else place.first
         count = self.options.nodes
-        self.atlas = Atlas(seed, list(range(1, count + 1)), self.options.atlas)
+        self.atlas = Atlas(seed, list(range(self.first, self.first + count)), self.options.atlas)
         # The founding voters have started once; from now on disks may fail.
         self.founded = False
         self._tables: dict[int, Table] = {}
-        self.machines = [Machine(self, n) for n in range(1, count + self.options.spares + 1)]
+        self.machines = [Machine(self, self.first + n) for n in range(count + self.options.spares)]
         book = {m.node_id: addresses.Address(m.name, CLIENT_PORT, PEER_PORT) for m in self.machines[:count]}
+        # Members of the config holder by id; none but in lease mode.
+        self.holder_members: Members = {}
+        self.arbiter: ArbiterHost | None = None
+        if self.options.lease:
+            self._found_holder(count)
         self.witness: WitnessHost | None = None
         witness = None
         if self.options.witness:
@@ -65,16 +98,32 @@ class Cluster:
             witness = self.witness.found()
             self.witness.start()
         for machine in self.machines[:count]:
-            machine.found(book, witness)
+            machine.found(book, witness, None if place is None else place.founding)
             machine.start()
         self.founded = True
         for machine in self.machines:
             if machine.disk.faults is not None:
                 machine.disk.faults.enabled = True
 
+    def _found_holder(self, count: int) -> None:
+        self.holder_members = {m.node_id: (m.name, HOLDER_PORT) for m in self.machines[:count]}
+        if self.options.arbiter:
+            arbiter = self.arbiter = ArbiterHost(self)
+            self.holder_members[ARBITER_ID] = (arbiter.name, HOLDER_PORT)
+            arbiter.found()
+            arbiter.start()
+
+    def lease_directives(self) -> dict[str, str]:
+        """What a node of lease mode has in its configuration file; nothing in Raft mode."""
+        if not self.holder_members:
+            return {}
+        return {"replication-mode": "lease", "holder-members": " ".join(format_members(self.holder_members))}
+
     def peer_names(self) -> list[str]:
-        """Every host that nodes talk to: the nodes' own, and the witness's."""
+        """Every host that nodes talk to: the nodes' own, and the witness's or the arbiter's."""
         names = [machine.name for machine in self.machines]
+        if self.arbiter is not None:
+            names.append(self.arbiter.name)
         return names if self.witness is None else [*names, self.witness.name]
 
     def table(self, number: int) -> Table:
@@ -86,7 +135,7 @@ class Cluster:
 
     def machine(self, number: int) -> Machine:
         """The machine of that number: the node id it was founded with."""
-        return self.machines[number - 1]
+        return self.machines[number - self.first]
 
     def running(self) -> list[Machine]:
         """Machines with a process, in order of id."""

@@ -16,9 +16,11 @@ from rich.table import Table
 from jstyle.sim.buggify import SITES
 from jstyle.sim.runner import Result
 from jstyle.sim.swarm import ALL_CLASSES, KINDS, STANDING
+from jstyle.sim.swarm_groups import GROUP_KINDS
+from jstyle.sim.swarm_lease import LEASE_KINDS
 from jstyle.sim.swarm_witness import WITNESS_KINDS
 
-_KINDS: Final = {**KINDS, **WITNESS_KINDS}
+_KINDS: Final = {**KINDS, **WITNESS_KINDS, **GROUP_KINDS, **LEASE_KINDS}
 
 
 @dataclass

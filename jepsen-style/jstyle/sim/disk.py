@@ -301,6 +301,10 @@ class SimDisk:
         full = self.faults is not None and self.faults.full and not self.faults.unseen
         return 0 if full else self.free
 
+    def wait_unlocked(self, path: str, timeout_ms: int) -> bool:
+        """Nobody else is here."""
+        return True
+
     def lock(self, path: str) -> bool:
         """See Disk."""
         if path in self._locked:

@@ -1,8 +1,8 @@
 """Mischief with whole frames between nodes: lost, doubled, late, overtaken, repeated long afterwards, damaged.
 
-A consensus message promises nothing about the fate of another, so a group must stand any of this; requests and replies
-of forwarded clients rely on their stream's order and pass untouched. Rule: the only part of the simulated network that
-looks into bytes, and only at a frame's kind.
+A consensus message, or one about slots between groups, promises nothing about the fate of another, so a group must
+stand any of this; requests and replies of forwarded clients rely on their stream's order and pass untouched.
+Rule: the only part of the simulated network that looks into bytes, and only at a frame's kind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from random import Random
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from durakv.replication.transport import KIND_RAFT
+from durakv.replication.transport import KIND_RAFT, KIND_SLOTS
 from jstyle.sim.timeline import MS, Timeline
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _HEAD: Final = Struct("<IIB")
 _LENGTH_BYTES: Final = 4
 _KEPT: Final = 32
+# What promises nothing about its fate.
+_LOOSE: Final = (KIND_RAFT, KIND_SLOTS)
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Interposer:
             damaged[random.randrange(_LENGTH_BYTES, len(damaged))] ^= 1 << random.randrange(8)
             end.send(bytes(damaged))
             return True
-        if kind != KIND_RAFT:
+        if kind not in _LOOSE:
             return False
         chance = random.random()
         if options.replay and self._old and random.random() < options.replay:

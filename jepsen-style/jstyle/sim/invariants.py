@@ -17,7 +17,7 @@ from jstyle.sim.quorums import is_quorum, overlap
 from jstyle.sim.shadow import DIGEST_STRIDE, Shadow
 from jstyle.sim.violation import Violation
 from jstyle.sim.witness_invariants import WitnessInvariants
-from raft.types import EntryKind, Role
+from raft.types import Entry, EntryKind, Role
 
 _ALL_BYTES: Final = 1 << 40
 
@@ -29,7 +29,7 @@ class Watch:
         self.machine = machine
         self.shadow = shadow
         self.where = machine.name
-        self.durable = DurableState(self._found)
+        self.durable = DurableState(self._found, shadow.terms)
         self.disk = machine.disk
         self.hard = (0, 0)
         self.app: App | None = None
@@ -55,10 +55,12 @@ class Watch:
         machine = self.machine
         if machine.disk is not self.disk:
             self.disk = machine.disk
-            self.durable = DurableState(self._found)
+            self.durable = DurableState(self._found, self.shadow.terms)
             self.hard = (0, 0)
             self.claim = (0, 0)
-        if not self.durable.refresh(machine.durable_image()):
+        image = machine.durable_image()
+        host = machine.checkpoints
+        if not self.durable.refresh(image, 0 if host is None else host.durable_end(image)):
             return
         term, vote = self.durable.hard
         if term < self.hard[0] or (term == self.hard[0] and self.hard[1] not in (0, vote)):
@@ -79,9 +81,13 @@ class Watch:
         """Ask the process, or what is left of the last one, what it had synced."""
         app = self.app
         if app is not None:
-            log = app.node.core.log
+            log = app.driver.core.log
             durable = min(app.store.log.durable_index(), log.last)
-            self.claim = (durable, log.term(durable) if durable else 0)
+            if log.pending_snapshot is not None:
+                # It replaces what was promised before, and promises nothing until it is in place.
+                self.claim = (0, 0)
+            else:
+                self.claim = (durable, log.term(durable) if durable else 0)
 
 
 class Invariants:
@@ -105,6 +111,8 @@ class Invariants:
             shadow.on_acknowledged = self.acknowledged
         # Told when a machine's process begins or ends.
         self.on_process: Callable[[Watch], None] | None = None
+        # Told of each entry that a node has appended.
+        self.on_entry: Callable[[Watch, Entry], None] | None = None
 
     @property
     def elections(self) -> int:
@@ -119,7 +127,7 @@ class Invariants:
                 self._process_changed(watch, app)
             if app is None:
                 continue
-            core = app.node.core
+            core = app.driver.core
             log = core.log
             if (
                 log.last != watch.last
@@ -147,6 +155,9 @@ class Invariants:
 
     def _process_changed(self, watch: Watch, app: App | None) -> None:
         """The process ended or began: what it had proved durable must be there, and what is there must be a prefix."""
+        if watch.app is not None and watch.app.driver.core.log.commit != watch.commit:
+            # It committed, and may have answered, in the very event that ended it.
+            self._moved(watch, watch.app)
         watch.refresh()
         if watch.machine.disk is watch.disk:
             watch.update_claim()
@@ -159,10 +170,10 @@ class Invariants:
         watch.app = app
         watch.applied = 0
         if app is not None:
-            core = app.node.core
+            core = app.driver.core
             self.recoveries += 1
             watch.term, watch.role = watch.hard[0], Role.FOLLOWER
-            watch.last, watch.last_term = watch.durable.last, watch.durable.terms[-1]
+            watch.last, watch.last_term = watch.durable.last, watch.durable.last_term
             watch.commit = 0
             if core.log.last < watch.durable.last and not watch.damaged():
                 raise Violation(
@@ -175,14 +186,14 @@ class Invariants:
     # -- one node moved ------------------------------------------------------------------------------------------------
 
     def _moved(self, watch: Watch, app: App) -> None:
-        core = app.node.core
+        core = app.driver.core
         log = core.log
         if core.term < watch.term:
             raise Violation("R6", f"{watch.where} went from term {watch.term} to {core.term}")
-        led = watch.role == Role.LEADER and core.role == Role.LEADER and watch.term == core.term
+        led = watch.role == Role.LEADER and core.role == Role.LEADER and self._same_reign(watch, app)
         if (log.last, log.last_term) != (watch.last, watch.last_term):
             self._log_changed(watch, app, led=led)
-        if core.role == Role.LEADER and not led:
+        if core.role == Role.LEADER and (not led or watch.term != core.term):
             self._elected(watch, app)
         if log.commit != watch.commit:
             if self.witness is not None:
@@ -191,13 +202,19 @@ class Invariants:
         watch.term, watch.role, watch.commit = core.term, core.role, log.commit
         watch.last, watch.last_term = log.last, log.last_term
 
+    def _same_reign(self, watch: Watch, app: App) -> bool:
+        """Whether a node that leads, and led at the last look, has done so without a break."""
+        return watch.term == app.driver.core.term
+
     def _log_changed(self, watch: Watch, app: App, *, led: bool) -> None:
-        log = app.node.core.log
+        log = app.driver.core.log
         start = watch.last + 1
         if not log.matches(watch.last, watch.last_term):
             if led:
                 raise Violation("R2", f"{watch.where} leads term {watch.term} and lost entry {watch.last} of its log")
             start = min(watch.commit, self.shadow.commit, watch.last, log.last) + 1
+        # What a checkpoint or a snapshot stands in for is committed, and judged as state.
+        start = max(start, log.first_index())
         if start > log.last:
             return
         before = log.term(start - 1)
@@ -215,10 +232,12 @@ class Invariants:
                 raise Violation("W3", f"{watch.where} holds entry {entry.index} of a lower subterm than the one before")
             if entry.kind == EntryKind.CONFIG:
                 self._membership_appended(watch, app, entry.index)
+            if self.on_entry is not None:
+                self.on_entry(watch, entry)
             before = entry.term
 
     def _elected(self, watch: Watch, app: App) -> None:
-        core = app.node.core
+        core = app.driver.core
         other = self.leaders.setdefault(core.term, watch.where)
         if other != watch.where:
             raise Violation("R1", f"{other} and {watch.where} both lead term {core.term}")

@@ -27,7 +27,9 @@ def clocks_apart_ms(plan: Plan) -> int:
     """How far two wall clocks of a run can ever be apart, from its plan alone."""
     clock = plan.options.clock
     apart_ms = clock.wall_offset_ms[1] - clock.wall_offset_ms[0] + _STAMP_MS
-    apart_ms += sum(abs(int(strike.params["ms"])) for strike in plan.strikes if strike.kind == "clock-step")
+    # A trap may set a clock as well.
+    steps = [one for one in plan.strikes if "clock-step" in {one.kind, one.params.get("what")}]
+    apart_ms += sum(abs(int(strike.params["ms"])) for strike in steps)
     worst_ppm = max(abs(rate - RATE_ONE) for rate in clock.rate_ppm)
     rates = [abs(int(strike.params["ppm"]) - RATE_ONE) for strike in plan.strikes if strike.kind == "clock-rate"]
     run_ms = plan.safety_ms + _LATER_MS

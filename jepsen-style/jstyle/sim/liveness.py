@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from durakv.app import App
 from durakv.keyspace.digest import digest
 from jstyle.sim.client import Client
 from jstyle.sim.cluster import Cluster
-from jstyle.sim.invariants import Invariants
 from jstyle.sim.machine import EXIT_BUG, Machine
 from jstyle.sim.nemesis import Nemesis
 from jstyle.sim.schedule import Plan
 from jstyle.sim.shadow import Shadow
 from jstyle.sim.timeline import MS, SECOND
 from jstyle.sim.violation import Violation
+from jstyle.sim.witness_invariants import WitnessInvariants
 from jstyle.sim.witness_oracle import WitnessOracle
 from raft.types import Membership
 
@@ -38,11 +38,20 @@ class _Spoilt(Exception):
     """A node of the core came upon the damage of its medium and stopped: nothing is promised any more."""
 
 
+class Promises(Protocol):
+    """What has to hold all the time: Invariants, or those of all groups together."""
+
+    witness: WitnessInvariants | None
+
+    def check(self) -> bool:
+        """Look at everything that moved. Raises Violation; always False."""
+
+
 class Liveness:
     """One run's last phase. ``expected`` is the oracle's word, ``leader_ms`` how long the election took."""
 
     def __init__(
-        self, cluster: Cluster, plan: Plan, shadow: Shadow, invariants: Invariants, nemesis: Nemesis,
+        self, cluster: Cluster, plan: Plan, shadow: Shadow, invariants: Promises, nemesis: Nemesis,
         clients: list[Client],
     ) -> None:  # fmt: skip
         self.cluster = cluster
@@ -76,34 +85,34 @@ class Liveness:
         return True
 
     def _run(self) -> None:
-        nodes = self.plan.core or self._members()
+        nodes = self.plan.core or self.members()
         self.core = [self.cluster.machine(node) for node in nodes]
         self.nemesis.heal(nodes)
         for client in self.clients:
             client.restrict(nodes)
-        self._begin_watching()
-        self._await_recovery()
+        self.begin_watching()
+        self.await_recovery()
         if not self.expected:
             return
-        self._await_hearing()
+        self.await_hearing()
         if not self._may_serve():
             self.expected = False
             return
-        self._await_leader()
+        self.await_leader()
         # How long the election itself may take is bounded by time: two voters that split their votes need more terms.
-        terms_before = self._term()
+        terms_before = self.term()
         self._await_service()
         for client in self.clients:
             client.stop()
         self._settle()
-        self._no_growth(terms_before)
-        self._nothing_piled_up()
+        self.no_growth(terms_before)
+        self.nothing_piled_up()
 
     def nodes(self) -> list[int]:
         """The ids of the core."""
         return [machine.node_id for machine in self.core]
 
-    def _members(self) -> list[int]:
+    def members(self) -> list[int]:
         """Everybody that the newest committed membership counts, or one that may still replace it."""
         newest = max(self.shadow.memberships, default=0)
         found: dict[int, None] = {}
@@ -118,11 +127,13 @@ class Liveness:
         """Whether a node's membership is newer than the committed one and no other entry was committed in its place."""
         core, terms = app.node.core, self.shadow.terms
         at = core.conf_index
+        if at < core.log.first_index() - 1:
+            return at > newest
         return at > newest and (at >= len(terms) or core.log.term(at) == terms[at])
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
-    def _wait(self, ms: int, until: object) -> bool:
+    def wait(self, ms: int, until: object) -> bool:
         assert callable(until)
         if until():
             return True
@@ -132,7 +143,7 @@ class Liveness:
             self._watch_media()
             self._watch_elections()
             if not self.plan.core:
-                self._drop_removed()
+                self.drop_removed()
             return bool(until())
 
         return self.cluster.timeline.run_for(ms * MS, after_event)
@@ -147,21 +158,21 @@ class Liveness:
                 if faults is not None and faults.medium_damaged():
                     raise _Spoilt
 
-    def _drop_removed(self) -> None:
+    def drop_removed(self) -> None:
         """A membership was committed or rolled back: whom it leaves out, the core need not serve any more."""
         in_force = [machine.app.node.core.conf_index for machine in self.cluster.running() if machine.app is not None]
         in_force += [len(self.shadow.memberships), min(self.shadow.commit, max(in_force, default=0))]
         if in_force == self._memberships:
             return
         self._memberships = in_force
-        members = self._members()
+        members = self.members()
         self.core = [machine for machine in self.core if machine.node_id in members]
         for client in self.clients:
             client.restrict(self.nodes())
 
-    def _await_recovery(self) -> None:
+    def await_recovery(self) -> None:
         """Every core node runs; one that refuses its disk does so only because that was damaged."""
-        self._wait(_SETTLE_MS, lambda: all(m.app is not None or m.refusals for m in self.core))
+        self.wait(_SETTLE_MS, lambda: all(m.app is not None or m.refusals for m in self.core))
         for machine in self.core:
             if machine.app is not None:
                 continue
@@ -171,7 +182,7 @@ class Liveness:
                 raise Violation("P9", f"{machine.name} does not start on an undamaged disk: {why}")
             self.expected = False
 
-    def _await_hearing(self) -> None:
+    def await_hearing(self) -> None:
         """A node in the middle of a slow call or write, or of what piled up in a pause, gets to its end first."""
         waiting: dict[str, int] = {}
 
@@ -180,6 +191,9 @@ class Liveness:
             waiting[machine.name] -= 1
 
         for machine in self.core:
+            if machine.app is None:
+                # It was asked to stop before, has done so while another group recovered, and starts again.
+                continue
             assert machine.clock is not None
             waiting[machine.name] = 2
             machine.clock.enter(partial(heard, machine, None))
@@ -189,10 +203,10 @@ class Liveness:
         def ready() -> bool:
             return not any(waiting.values()) or starts != [machine.starts for machine in self.core]
 
-        if not self._wait(_HEARING_MS, ready):
+        if not self.wait(_HEARING_MS, ready):
             raise Violation("P10", f"{waiting} took no input within {_HEARING_MS} ms of being healed")
 
-    def _begin_watching(self) -> None:
+    def begin_watching(self) -> None:
         """From now on an election is held against what the oracle said just before it."""
         oracle = self.oracle
         if oracle is not None:
@@ -209,14 +223,14 @@ class Liveness:
         if oracle is None or self._allowed:
             return
         if self.plan.rest_gone and any(one not in self._leaders for one in self._leading()):
-            raise Violation("P6", f"core {self.nodes()} may lack what the others held: {self._picture()}")
+            raise Violation("P6", f"core {self.nodes()} may lack what the others held: {self.picture()}")
         self._allowed = oracle.may_serve(self._apps())
 
     def _may_serve(self) -> bool:
         """What the oracle says; where it says no, time passes in which nobody may come to lead. Raises P6."""
         if self.oracle is None or self._allowed:
             return True
-        if self._wait(_LEADERLESS_TIMEOUTS * self._timeout_ms(), lambda: self._allowed):
+        if self.wait(_LEADERLESS_TIMEOUTS * self._timeout_ms(), lambda: self._allowed):
             return True
         if self.plan.rest_gone:
             self.barred = "the core must not serve without the nodes that are gone, and did not"
@@ -229,8 +243,8 @@ class Liveness:
         found = [machine.app for machine in self.core]
         return [app for app in found if app is not None]
 
-    def _term(self) -> int:
-        return max((app.node.core.term for app in self._apps()), default=0)
+    def term(self) -> int:
+        return max((app.driver.core.term for app in self._apps()), default=0)
 
     def _led(self) -> bool:
         """All of the core follow one leader that serves."""
@@ -246,12 +260,12 @@ class Liveness:
     def _timeout_ms(self) -> int:
         return int(self.plan.options.directives.get("election-timeout-ms", "1000"))
 
-    def _await_leader(self) -> None:
+    def await_leader(self) -> None:
         limit_ms = ELECTION_TIMEOUTS_MAX * self._timeout_ms()
         began_ns = self.cluster.timeline.now_ns
-        if not self._wait(limit_ms, self._led):
+        if not self.wait(limit_ms, self._led):
             raise Violation(
-                "P10", f"core {self.nodes()} has no leader {limit_ms} ms after it was healed: {self._picture()}"
+                "P10", f"core {self.nodes()} has no leader {limit_ms} ms after it was healed: {self.picture()}"
             )
         self.leader_ms = (self.cluster.timeline.now_ns - began_ns) // MS
 
@@ -267,9 +281,9 @@ class Liveness:
                 for client, served in zip(self.clients, before, strict=True)
             )
 
-        if not self._wait(limit_ms, served):
+        if not self.wait(limit_ms, served):
             names = [c.plan.name for c, count in zip(self.clients, before, strict=True) if c.served == count]
-            raise Violation("P10", f"clients {names} get no answer from core {self.nodes()}: {self._picture()}")
+            raise Violation("P10", f"clients {names} get no answer from core {self.nodes()}: {self.picture()}")
         if "wan" in self.plan.classes:
             return
         for client in self.clients:
@@ -295,10 +309,10 @@ class Liveness:
 
     def _settle(self) -> None:
         slowest_ms = max((client.plan.timeout_ms for client in self.clients), default=0)
-        if not self._wait(slowest_ms + _SETTLE_MS, lambda: not any(client.busy for client in self.clients)):
+        if not self.wait(slowest_ms + _SETTLE_MS, lambda: not any(client.busy for client in self.clients)):
             raise Violation("P10", "client operations stay open")
         if not self._catches_up():
-            raise Violation("P10", f"core {self.nodes()} does not catch up: {self._picture()}")
+            raise Violation("P10", f"core {self.nodes()} does not catch up: {self.picture()}")
         expected = self.shadow.full_digest()
         for machine in self.core:
             if machine.app is not None and digest(machine.app.engine.ks) != expected:
@@ -322,9 +336,9 @@ class Liveness:
         """A node that is far behind, one entry a message, may need long; but it must not stand still on the way."""
         held = -1
         for _ in range(_SETTLES_MAX):
-            if self._wait(_SETTLE_MS, self._level):
+            if self.wait(_SETTLE_MS, self._level):
                 return True
-            before, held = held, sum(app.node.core.log.last + app.engine.applier.applied for app in self._apps())
+            before, held = held, sum(app.driver.core.log.last + app.engine.applier.applied for app in self._apps())
             if held == before:
                 return False
         return False
@@ -334,24 +348,24 @@ class Liveness:
 
     # -- bounds --------------------------------------------------------------------------------------------------------
 
-    def _no_growth(self, terms_before: int) -> None:
-        grown = self._term() - terms_before
+    def no_growth(self, terms_before: int) -> None:
+        grown = self.term() - terms_before
         if grown > TERM_GROWTH_MAX:
-            raise Violation("P10", f"the healed core went through {grown} terms: {self._picture()}")
+            raise Violation("P10", f"the healed core went through {grown} terms: {self.picture()}")
 
-    def _nothing_piled_up(self) -> None:
-        if not self._wait(_SETTLE_MS, lambda: not any(_in_hand(app) for app in self._apps())):
-            piles = [f"{app.node.node_id}: {_in_hand(app)}" for app in self._apps()]
+    def nothing_piled_up(self) -> None:
+        if not self.wait(_SETTLE_MS, lambda: not any(_in_hand(app) for app in self._apps())):
+            piles = [f"{app.driver.node_id}: {_in_hand(app)}" for app in self._apps()]
             raise Violation("P10", f"an idle core still has work in hand, by node: {'; '.join(piles)}")
 
-    def _picture(self) -> str:
+    def picture(self) -> str:
         return "; ".join(_shown(machine) for machine in self.cluster.machines)
 
 
 def _in_hand(app: App) -> str:
     """What a node has not finished, in words; empty when there is nothing."""
     requests, items = len(app.engine.waiting_for_leader), len(app.engine.batch.items)
-    uncommitted = app.node.uncommitted_bytes()
+    uncommitted = app.driver.uncommitted_bytes()
     if requests or items or uncommitted > _QUEUE_BYTES_MAX:
         return f"{requests} requests, {items} items, {uncommitted} uncommitted bytes"
     return ""
@@ -365,7 +379,7 @@ def _shown(machine: Machine) -> str:
     app = machine.app
     if app is None:
         return f"{machine.name} down"
-    core = app.node.core
+    core = app.driver.core
     paused = " paused" if machine.clock is not None and machine.clock.paused else ""
     return (
         f"{machine.name}{paused} term {core.term} role {core.role} leader {core.leader} commit {core.log.commit} "

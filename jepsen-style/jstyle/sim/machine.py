@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Final
 from durakv.app import App, World, build
 from durakv.config.settings import Settings
 from durakv.founding import write_bootstrap
+from durakv.holding import found_holder
 from durakv.observe.events import Event
 from durakv.replication import addresses
+from durakv.replication.lease_settings import founding_min_isr
 from durakv.storage.errors import StorageError
 from durakv.storage.store import Store, StoreOptions, open_store
 from jstyle.sim.buggify import ENABLE, Buggify
+from jstyle.sim.checkpoint_host import CheckpointHost
 from jstyle.sim.clock import NodeClock
 from jstyle.sim.disk import DurableImage, SimDisk
 from jstyle.sim.disk_crash import CrashPolicy, after_power_cut
@@ -39,6 +42,11 @@ EXIT_IO: Final = 74
 EXIT_BUG: Final = 70
 DIRECTORY: Final = "/data"
 _EVENTS_KEPT: Final = 200
+# Of a node between groups, in some runs.
+_SMALL_BATCH_BYTES: Final = 150
+_WINDOW_BYTES: Final = 400
+# Of a node that keeps checkpoints.
+_SEGMENT_BYTES: Final = 8192
 
 
 class ProcessEnd(BaseException):
@@ -107,6 +115,9 @@ class Machine:
         self.host = cluster.fabric.host(self.name)
         self.random = stream(seed, "crash", self.name)
         self.disk = self._new_disk()
+        self.checkpoints: CheckpointHost | None = None
+        if options.checkpoints:
+            self.checkpoints = CheckpointHost(self, stream(seed, "checkpoints", self.name))
         self.buggify: Buggify | None = None
         if options.buggify or options.buggify_always:
             enable = ENABLE if options.buggify else 0.0
@@ -142,9 +153,12 @@ class Machine:
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
-    def found(self, book: dict[int, addresses.Address], witness: tuple[int, str] | None = None) -> None:
+    def found(
+        self, book: dict[int, addresses.Address], witness: tuple[int, str] | None = None,
+        founding: addresses.Founding | None = None,
+    ) -> None:  # fmt: skip
         """Create the data directory of a founding voter, all of it durable, as ``cluster up`` does. ``witness``: id
-        and address of one whose state exists.
+        and address of one whose state exists; ``founding``: of a group of several.
         """
         clock = self._new_clock()
         self.disk.boot(None)
@@ -153,7 +167,11 @@ class Machine:
             _ignore, StoreOptions(CLUSTER_ID, self.node_id, reserve_bytes=0,
                                   min_free_bytes=0, segment_bytes=1 << 16),
         )  # fmt: skip
-        write_bootstrap(store, sorted(book), book, witness)
+        holder = self.cluster.holder_members
+        min_isr = founding_min_isr(self._settings(), len(book)) if holder else 0
+        write_bootstrap(store, sorted(book), book, witness, founding, min_isr)
+        if holder:
+            found_holder(self.disk, {self.node_id: DIRECTORY}, CLUSTER_ID, tuple(holder))
         clock.kill()
         after_power_cut(self.disk, CrashPolicy("nothing"), self.random)
         self.clock = None
@@ -186,7 +204,9 @@ class Machine:
         rng = NodeRng(stream(cluster.seed, "node", self.name, self.starts))
         self.lane = cluster.witness.lane(clock, self.name) if cluster.witness is not None else None
         world = World(
-            clock, rng, self.disk, HostNetwork(cluster.fabric, self.name), Process(), self.buggify, self.lane
+            clock, rng, self.disk, HostNetwork(cluster.fabric, self.name), Process(), self.buggify, self.lane,
+            open_kv=None if self.checkpoints is None else self.checkpoints.open_kv,
+            spawn=None if self.checkpoints is None else self.checkpoints.spawn,
         )  # fmt: skip
         try:
             self.app = build(world, self._settings(), self.events, self._on_exit, cluster.table(self.number))
@@ -196,6 +216,9 @@ class Machine:
             self.refusals.append(error)
             cluster.timeline.fold("refused", self.name, type(error).__name__, str(error))
             self._end(getattr(error, "exit_code", 1), power_cut=False)
+        else:
+            if cluster.options.small_batches:
+                _in_small_batches(self.app)
 
     def _settings(self) -> Settings:
         settings = Settings()
@@ -210,10 +233,18 @@ class Machine:
             "databases": "2",
             "segment-size": "1mb",
             "tick-ms": "50",
+            "log-follower-keep": "0",
+            "checkpoint-interval": "2",
+            "checkpoint-bytes": "64kb",
+            **({} if self.cluster.place is None else self.cluster.place.directives),
+            **self.cluster.lease_directives(),
             **self.cluster.options.directives,
             **self._directives,
         }.items():
             settings.load(name, text)  # fmt: skip
+        if self.checkpoints is not None:
+            # Below what a file may say: segments must be sealed, and go, within a run.
+            settings.segment_size = _SEGMENT_BYTES
         return settings
 
     def _new_clock(self) -> NodeClock:
@@ -256,13 +287,15 @@ class Machine:
         """Ask the process to stop as SIGTERM does; it hands over leadership first."""
         app, clock = self.app, self.clock
         if app is not None and clock is not None:
-            clock.enter(lambda: app.node.stop(transfer=True, now=False))
+            clock.enter(lambda: app.driver.stop(transfer=True, now=False))
 
     def wipe(self) -> None:
         """Replace the disk by an empty one; the process must not run."""
         assert self.app is None, f"{self.name} runs; crash it before its disk is replaced"
         self.wipes += 1
         self.disk = self._new_disk(self.wipes)
+        if self.checkpoints is not None:
+            self.checkpoints.wiped()
         self.cluster.timeline.fold("wipe", self.name)
 
     def pause(self) -> None:
@@ -308,6 +341,8 @@ class Machine:
         clock = self.clock
         assert clock is not None
         clock.kill()
+        if self.checkpoints is not None:
+            self.checkpoints.server_died(power_cut=power_cut)
         self.app = None
         self.disk.boot(None)
         self.host.stop(power_cut=power_cut)
@@ -339,6 +374,12 @@ class Machine:
     def durable_image(self) -> DurableImage:
         """What is on the medium now: what the worst power cut would leave. A view; compare its ``version``."""
         return self.disk.durable_image()
+
+
+def _in_small_batches(app: App) -> None:
+    """What moves between groups goes a few keys at a time, and few of those before an answer."""
+    limits = app.engine.places.handoff.limits
+    limits.batch_bytes, limits.turn_bytes, limits.window_bytes = _SMALL_BATCH_BYTES, _SMALL_BATCH_BYTES, _WINDOW_BYTES
 
 
 def _unexpected(error: OSError) -> None:

@@ -16,6 +16,7 @@ from jstyle.sim.cluster import Cluster
 from jstyle.sim.disk_crash import CrashPolicy
 from jstyle.sim.invariants import Watch
 from jstyle.sim.machine import CLIENT_PORT, CLUSTER_ID, PEER_PORT, Machine
+from jstyle.sim.nemesis_arbiter import ArbiterNemesis
 from jstyle.sim.nemesis_witness import WitnessNemesis
 from jstyle.sim.net_stream import End
 from jstyle.sim.schedule import Plan, Strike
@@ -71,6 +72,10 @@ class Nemesis:
         if cluster.witness is not None:
             self.witness = WitnessNemesis(cluster, cluster.witness)
             self._kinds |= self.witness.kinds
+        self.arbiter: ArbiterNemesis | None = None
+        if cluster.arbiter is not None:
+            self.arbiter = ArbiterNemesis(cluster.timeline, cluster.arbiter)
+            self._kinds |= self.arbiter.kinds
 
     def begin(self) -> None:
         """Put all strikes on the timeline."""
@@ -412,7 +417,10 @@ class Nemesis:
             if self.plan.core_witness:
                 peers.append(self.witness.host.name)
             if self.plan.rest_gone:
-                self._end_rest(core)
+                self.end_rest(core)
+        if self.arbiter is not None:
+            self.arbiter.heal()
+            peers.append(self.arbiter.host.name)
         names = peers + [plan.name for plan in self.plan.clients]
         for link in cluster.fabric.links():
             # What is slow, lossy or clogged is so for a while only and ends everywhere; cuts end inside the core.
@@ -434,7 +442,7 @@ class Nemesis:
             cluster.fabric.refuse(machine.name, refusing=False)
             self._heal_machine(machine)
 
-    def _end_rest(self, core: list[int]) -> None:
+    def end_rest(self, core: list[int]) -> None:
         """What is not of the core is gone for good."""
         for machine in self.cluster.machines:
             if machine.node_id not in core:

@@ -70,10 +70,15 @@ class _Segment:
 class DurableState:
     """``terms[i]`` and ``chains[i]`` belong to index ``i`` (0: before the first); ``last`` is the highest index held
     without a gap. ``hard`` is the newest durable (term, vote), (0, 0) before there is one.
+
+    ``covered`` is the last index of a durable checkpoint, which holds what was committed up to there: ``committed``
+    says which terms those entries have.
     """
 
-    def __init__(self, on_entry: OnEntry) -> None:
+    def __init__(self, on_entry: OnEntry, committed: list[int]) -> None:
         self._on_entry = on_entry
+        self._committed = committed
+        self.covered = 0
         self._segments: dict[str, _Segment] = {}
         self._version = -1
         self._hard_version = -1
@@ -84,27 +89,53 @@ class DurableState:
     @property
     def last(self) -> int:
         """Highest index held."""
-        return len(self.terms) - 1
+        return max(len(self.terms) - 1, self.covered)
+
+    @property
+    def last_term(self) -> int:
+        """Term of that entry."""
+        return self.terms[-1] if len(self.terms) > self.covered else self._committed[self.covered]
 
     def holds(self, index: int, term: int) -> bool:
-        """Whether the entry is on the medium."""
+        """Whether the entry, or what it did, is on the medium."""
+        if index <= self.covered:
+            return self._committed[index] == term
         return index < len(self.terms) and self.terms[index] == term
 
-    def refresh(self, image: Image) -> bool:
+    def refresh(self, image: Image, covered: int = 0) -> bool:
         """Read what changed; False when nothing did."""
-        if image.version == self._version:
+        if image.version == self._version and covered == self.covered:
             return False
         self._version = image.version
+        self.covered = covered
         paths = [name for name in image.names() if name.startswith(_LOG_PREFIX) and name.endswith(_LOG_SUFFIX)]
+        paths = self._from_checkpoint(image, paths)
         gone = [path for path in self._segments if path not in paths]
+        cut = [path for path in gone if not paths or path > paths[0]]
         for path in gone:
             del self._segments[path]
-        if gone:
+        if cut:
             self._trim(self._last_of(paths))
         for path in paths:
             self._refresh_segment(image, path)
         self._refresh_hard(image)
         return True
+
+    def _from_checkpoint(self, image: Image, paths: list[str]) -> list[str]:
+        """The segments a start would read: from the last one that begins no later than behind the checkpoint."""
+        if not self.covered:
+            return paths
+        for at in range(len(paths) - 1, -1, -1):
+            header = _header(image, paths[at])
+            if header is None or header.base > self.covered + 1:
+                continue
+            if header.base > len(self.terms):
+                # A snapshot has taken the place of what was before.
+                self.terms = self._committed[: header.base]
+                self.chains = [0] * (header.base - 1) + [header.prev_chain]
+                self._segments.clear()
+            return paths[at:]
+        return []
 
     def _last_of(self, paths: list[str]) -> int:
         for path in reversed(paths):
@@ -123,11 +154,10 @@ class DurableState:
         if segment is not None and segment.version == version:
             return
         if segment is None:
-            try:
-                header = parse_segment_header(image.read(path, SEGMENT_HEADER_BYTES, 0), path)
-            except (StorageError, ValueError):
+            header = _header(image, path)
+            if header is None:
                 return
-            if header.base > self.last + 1:
+            if header.base > len(self.terms):
                 # A hole before it: nothing in it counts.
                 return
             segment = self._segments[path] = _Segment(path, header)
@@ -158,7 +188,7 @@ class DurableState:
                 index = frame.index
                 chain = next_chain(self.chains[-1], index, frame.term, frame.body_crc)
                 entry = entry_of_frame(frame.kind, body)
-                if index != self.last + 1 or chain != frame.chain or entry is None:
+                if index != len(self.terms) or chain != frame.chain or entry is None:
                     return
                 self._on_entry(index, frame.term, frame.subterm, entry[0], entry[1], self.terms[-1], chain)
                 self.terms.append(frame.term)
@@ -174,3 +204,10 @@ class DurableState:
         newest = max((slot for slot in slots if slot is not None), key=lambda slot: slot[0], default=None)
         if newest is not None:
             self.hard = (newest[1].term, newest[1].voted_for)
+
+
+def _header(image: Image, path: str) -> SegmentHeader | None:
+    try:
+        return parse_segment_header(image.read(path, SEGMENT_HEADER_BYTES, 0), path)
+    except (StorageError, ValueError):
+        return None

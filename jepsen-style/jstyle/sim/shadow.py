@@ -14,7 +14,8 @@ from typing import Any, Final
 import hiredis
 
 from durakv.commands.table import Row, build_table
-from durakv.engine.apply import Applier, Outcome
+from durakv.engine.apply import Applier
+from durakv.engine.outcome import Outcome
 from durakv.keyspace.digest import canonical_value, digest, slot_digest
 from durakv.keyspace.keyspace import Keyspace
 from durakv.keyspace.slots import slot_of
@@ -62,22 +63,27 @@ class Effect:
 
 
 class Shadow:
-    """``commit`` is the highest committed index; ``terms[i]`` the term of the committed entry at ``i``."""
+    """``commit`` is the highest committed index; ``terms[i]`` the term of the committed entry at ``i``.
 
-    def __init__(self) -> None:
+    ``beside``: the shadow of another group of the same cluster; what clients asked for, and keys, are of all groups.
+    """
+
+    def __init__(self, beside: Shadow | None = None) -> None:
         self.entries: dict[tuple[int, int], Known] = {(0, 0): Known(0, 0, 0, EntryKind.NORMAL, b"")}
         self.terms = [0]
         # Lowest term of a node that knew the index as committed.
         self.committed_in = [0]
         self.memberships: dict[int, bytes] = {}
-        self.effects: dict[Token, Effect] = {}
+        self.effects: dict[Token, Effect] = {} if beside is None else beside.effects
         self.digests: dict[int, bytes] = {}
-        self.keys: dict[tuple[int, bytes], None] = {}
+        self.keys: dict[tuple[int, bytes], None] = {} if beside is None else beside.keys
         self.internal_errors = 0
         self._where = "nothing yet"
         self._index = 0
         # Told of the indexes of which one must account for an answer that a client got.
         self.on_acknowledged: Callable[[list[int]], None] | None = None
+        # Told of the keys of each command that the log runs, before anybody else is.
+        self.on_run: Callable[[list[bytes]], None] | None = None
         self._handlers: dict[str, Callable[[Any, list[bytes]], object]] = {}
         table = build_table()
         for row in table.all:
@@ -171,6 +177,8 @@ class Shadow:
             slots[number, slot_of(key)] = None
         # Empty ones are left out: slots that are touched later must not change what an earlier index compares with.
         parts += [slot_digest(ks.dbs[number], slot) for number, slot in sorted(slots) if ks.dbs[number].slots[slot]]
+        if ks.guarded and ks.handoff is not None:
+            parts.append(ks.handoff.canonical())
         return b"|".join(parts)
 
     def read(self, argv: list[bytes]) -> object:
@@ -213,8 +221,11 @@ class Shadow:
 
     def _ran(self, row: Row, ctx: Any, argv: list[bytes], reply: object) -> None:
         number: int = ctx.db.number
-        for key in row.keys(argv):
+        keys = row.keys(argv)
+        for key in keys:
             self.keys[number, key] = None
+        if self.on_run is not None:
+            self.on_run(keys)
         token = tuple(argv)
         effect = self.effects.get(token)
         if effect is None:

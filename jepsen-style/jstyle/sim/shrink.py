@@ -143,6 +143,9 @@ class Shrinker:
         return replace(self.best, clients=clients)
 
     def _fewer_nodes(self) -> None:
+        if self.best.options.groups:
+            # Numbers of machines and members of cores follow from the size of all groups.
+            return
         nodes = self.best.options.nodes
         witnessed = bool(self.best.options.witness)
         while nodes > (2 if witnessed else 1):

@@ -49,6 +49,12 @@ class Summary:
     # What witnesses were good for, and in how many runs there was one.
     witness: Counter[str] = field(default_factory=Counter)
     witnessed: int = 0
+    # What became of migrations of slots between groups, and in how many runs there were several.
+    handoffs: Counter[str] = field(default_factory=Counter)
+    grouped: int = 0
+    # What happened in lease mode, and how many runs were of it.
+    lease: Counter[str] = field(default_factory=Counter)
+    leased: int = 0
     coverage: Coverage = field(default_factory=Coverage)
     ops: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -70,6 +76,10 @@ class Summary:
         self.coverage.add(result)
         self.witness.update(result.witness)
         self.witnessed += bool(result.witness)
+        self.handoffs.update(result.handoffs)
+        self.grouped += bool(result.handoffs)
+        self.lease.update(result.lease)
+        self.leased += bool(result.lease)
         self.ops.update(result.ops)
         for name, valid in result.verdicts.items():
             self.verdicts[f"{name} {valid}"] += 1
@@ -117,6 +127,16 @@ class Summary:
         if self.witnessed:
             told = ", ".join(f"{name} {count}" for name, count in sorted(self.witness.items()))
             console.print(f"{self.witnessed} runs with a witness: {told}", soft_wrap=True)
+        if self.leased:
+            told = ", ".join(f"{name} {count}" for name, count in sorted(self.lease.items()))
+            console.print(f"{self.leased} runs of lease mode: {told}", soft_wrap=True)
+        if self.grouped:
+            told = ", ".join(f"{name} {count}" for name, count in sorted(self.handoffs.items()))
+            a_minute = self.handoffs["ended"] * 60 / self.cpu_s if self.cpu_s else 0
+            console.print(
+                f"{self.grouped} runs with several groups: handoffs {told}; {a_minute:.0f} ended a CPU-minute",
+                soft_wrap=True,
+            )
         self.coverage.show(console)
         self._show_ops(console)
         if self.verdicts:

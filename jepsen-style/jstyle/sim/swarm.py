@@ -9,6 +9,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Final
 
+from jstyle.sim import swarm_groups, swarm_lease
 from jstyle.sim.atlas import MINORITY, Atlas
 from jstyle.sim.client import ClientPlan
 from jstyle.sim.clock import RATE_ONE, ClockOptions
@@ -20,6 +21,8 @@ from jstyle.sim.interposer import FrameOptions
 from jstyle.sim.net import NetOptions
 from jstyle.sim.schedule import Plan, Strike
 from jstyle.sim.streams import stream
+from jstyle.sim.swarm_groups import GROUP_CLASSES, GROUP_SHAPES
+from jstyle.sim.swarm_lease import LEASE_CLASSES, LEASE_SHAPES
 from jstyle.sim.swarm_witness import (
     WITNESS_CLASSES,
     WITNESS_SHAPES,
@@ -32,6 +35,7 @@ from jstyle.sim.swarm_witness import (
     with_witness_cut_off,
 )
 from jstyle.sim.workloads.catalogue import WORKLOADS
+from jstyle.sim.workloads.slotted import SLOTTED
 
 # Classes that strike at times, and classes that are a property of the world.
 TIMED: Final = (
@@ -49,7 +53,10 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
     "membership": ("add-node", "remove-node"),
 }  # fmt: skip
 SHAPES: Final = {"1": 1, "3": 3, "5": 5, **WITNESS_SHAPES}
-ALL_CLASSES: Final = (*CLASSES, *WITNESS_CLASSES)
+ALL_SHAPES: Final = (*SHAPES, *GROUP_SHAPES, *LEASE_SHAPES)
+# Nodes keep checkpoints and forget their log behind them; drawn apart, so that it changes nothing else of a plan.
+CHECKPOINTS: Final = "checkpoints"
+ALL_CLASSES: Final = (*CLASSES, *WITNESS_CLASSES, *GROUP_CLASSES, *LEASE_CLASSES, CHECKPOINTS)
 _DRIFT_BOUND_PPM: Final = 1000
 _COPIES: Final = 2
 
@@ -78,6 +85,10 @@ class Draw:
 def draw_plan(seed: int, draw: Draw | None = None) -> Plan:
     """The plan of a seed."""
     draw = draw if draw is not None else Draw()
+    if draw.shape in GROUP_SHAPES:
+        return _draw_groups(seed, draw)
+    if draw.shape in LEASE_SHAPES:
+        return _draw_lease(seed, draw)
     random = stream(seed, "swarm", "plan")
     shape = draw.shape or shape_of(seed)
     nodes = SHAPES[draw.shape] if draw.shape else random.choice((1, 3, 3, 3, 3, 3, 3, 5, 5, 5))
@@ -99,7 +110,64 @@ def draw_plan(seed: int, draw: Draw | None = None) -> Plan:
     plan.core = [] if "membership" in classes else _core(random, seed, nodes, options, rot="rot" in classes)
     if shape in WITNESS_SHAPES:
         _add_witness(seed, plan)
+    _maybe_checkpoints(seed, plan, draw)
     return plan
+
+
+def _draw_groups(seed: int, draw: Draw) -> Plan:
+    """A plan of several groups: their world and faults as of one, and what happens between them."""
+    random = stream(seed, "swarm", "plan")
+    groups, nodes = swarm_groups.size_of(seed, draw.shape)
+    drawn = _classes(random) if draw.classes is None else _named(draw.classes, CLASSES)
+    classes, extra = swarm_groups.classes_of(seed, drawn, CLASSES)
+    if draw.classes is not None:
+        extra = _named(draw.classes, GROUP_CLASSES)
+    if nodes == 1:
+        classes = [name for name in classes if name not in {"transfer", "partition", "clog", "membership"}]
+    options = _options(random, nodes, classes)
+    options.groups = groups
+    if "flush" in extra:
+        options.directives["cluster-databases"] = "2"
+    options.small_batches = swarm_groups.in_small_batches(seed)
+    plan = Plan(seed, options, classes + extra, safety_ms=draw.safety_ms)
+    known = draw.workloads or tuple(random.sample(sorted(SLOTTED), 2))
+    # Transactions cross groups in most runs.
+    plan.clients = _clients(stream(seed, "swarm", "clients"), nodes, draw.workloads or ("append", *known))
+    for client in plan.clients:
+        client.home = 0
+    plan.strikes = _strikes(seed, plan, nodes)
+    swarm_groups.in_groups(seed, plan.strikes)
+    plan.strikes += swarm_groups.strikes_of(seed, plan.classes, plan.safety_ms)
+    plan.strikes.sort(key=lambda strike: strike.at_ms)
+    plan.core = [] if "membership" in classes else swarm_groups.core_of(seed, groups, nodes)
+    plan.rest_gone = True
+    _maybe_checkpoints(seed, plan, draw)
+    return plan
+
+
+def _draw_lease(seed: int, draw: Draw) -> Plan:
+    """A plan of lease mode: world and faults as of Raft mode, clocks within its bound, and the arbiter's faults."""
+    random = stream(seed, "swarm", "plan")
+    nodes = LEASE_SHAPES[draw.shape]
+    drawn = _classes(random) if draw.classes is None else _named(draw.classes, CLASSES)
+    extra = swarm_lease.classes_of(seed, drawn, CLASSES, draw.shape)
+    if draw.classes is not None:
+        extra = _named(draw.classes, LEASE_CLASSES)
+    classes = [name for name in drawn if name not in swarm_lease.LEFT_OUT]
+    options = _options(random, nodes, classes)
+    swarm_lease.in_lease_mode(seed, options, classes, extra, draw.shape)
+    plan = Plan(seed, options, classes + extra, safety_ms=draw.safety_ms)
+    plan.clients = _clients(stream(seed, "swarm", "clients"), nodes, draw.workloads)
+    plan.strikes = swarm_lease.strikes_of(seed, plan, _strikes(seed, plan, nodes))
+    plan.core, plan.rest_gone = swarm_lease.core_of(seed, nodes), True
+    _maybe_checkpoints(seed, plan, draw)
+    return plan
+
+
+def _maybe_checkpoints(seed: int, plan: Plan, draw: Draw) -> None:
+    if CHECKPOINTS in draw.classes if draw.classes is not None else stream(seed, "swarm", CHECKPOINTS).random() < 0.5:
+        plan.options.checkpoints = True
+        plan.classes.append(CHECKPOINTS)
 
 
 def _named(wanted: tuple[str, ...], known: tuple[str, ...]) -> list[str]:

@@ -212,6 +212,9 @@ class WitnessInvariants:
     def vouches(self, index: int, term: int, membership: Membership, holders: list[int]) -> bool:
         """Whether the witness makes a quorum of ``holders`` (R7): it recorded the entry's subterm, and of the set it
         recorded enough hold the entry.
+
+        After a change of membership others may count beside it, as long as a subquorum of the set holds the entry: the
+        record bars everybody else of that subterm, and whoever holds the entry bars the rest.
         """
         self.records.refresh()
         witness_id = membership.witness_id()
@@ -221,7 +224,12 @@ class WitnessInvariants:
         members = self.records.of(witness_id).recorded.get((term, known.subterm))
         if members is None or witness_id not in members:
             return False
-        return is_quorum(membership, [*(node for node in holders if node in members), witness_id])
+        if is_quorum(membership, [*(node for node in holders if node in members), witness_id]):
+            return True
+        when_recorded = self._memberships.get((term, known.subterm))
+        if when_recorded is None or not self._subquorum(when_recorded, members, index, term):
+            return False
+        return is_quorum(membership, [*holders, witness_id])
 
     def pinned(self, core: Raft) -> bool:
         """Whether the witness keeps everybody but this leader of two full nodes from being elected."""

@@ -242,6 +242,10 @@ class Workload:
 
     name = ""
 
+    def named(self, name: str) -> str:
+        """A key as this workload calls it on the wire; see slotted.py."""
+        return name
+
     def setup(self) -> list[Command]:
         """Commands that run once before any client begins."""
         return []

@@ -47,14 +47,15 @@ class Appends(Workload):
     """See the module's text."""
 
     name = "append"
+    epoch_ops = _EPOCH_OPS
 
     def draw(self, random: Random, unique: int, turn: int) -> Action:
         """See Workload."""
-        epoch = turn // _EPOCH_OPS
+        epoch = turn // self.epoch_ops
         steps: list[list[object]] = []
         for place in range(random.randint(1, _OPS_MAX)):
             # The first key of an epoch is the hot one.
-            key = f"a{epoch}.{min(random.randrange(_KEYS), random.randrange(_KEYS))}"
+            key = self.named(f"a{epoch}.{min(random.randrange(_KEYS), random.randrange(_KEYS))}")
             if random.random() < 0.5:
                 steps.append(["append", key, unique * 10 + place])
             else:

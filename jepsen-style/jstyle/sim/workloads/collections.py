@@ -43,11 +43,12 @@ class Sets(Workload):
 
     def draw(self, random: Random, unique: int, turn: int) -> Action:
         """See Workload."""
-        return _read("read", b"SMEMBERS", b"s") if random.random() < 0.25 else _add(b"s", unique)
+        key = self.named("s").encode()
+        return _read("read", b"SMEMBERS", key) if random.random() < 0.25 else _add(key, unique)
 
     def final(self) -> Sequence[Action]:
         """See Workload."""
-        return [_read("read", b"SMEMBERS", b"s")]
+        return [_read("read", b"SMEMBERS", self.named("s").encode())]
 
 
 def _popped(reply: object) -> Value | Done:

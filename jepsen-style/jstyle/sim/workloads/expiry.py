@@ -29,7 +29,7 @@ class Expiries(Workload):
         """See Workload."""
         dice = random.random()
         if dice < 0.3 or not self.written:
-            key = f"e{unique}"
+            key = self.named(f"e{unique}")
             self.written = [*self.written[1 - _KEPT :], key]
             return _set_for(key, unique, random.choice((100, 500, 2000, 8000)))
         key = random.choice(self.written)

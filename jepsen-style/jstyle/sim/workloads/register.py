@@ -42,7 +42,7 @@ class Registers(Workload):
 
     def draw(self, random: Random, unique: int, turn: int) -> Action:
         """See Workload."""
-        key = f"r{turn // _EPOCH_OPS}.{random.randrange(_KEYS)}"
+        key = self.named(f"r{turn // _EPOCH_OPS}.{random.randrange(_KEYS)}")
         dice = random.random()
         if dice < 0.4:
             return get(key)
@@ -69,9 +69,9 @@ class UniqueRegisters(Workload):
 
     def draw(self, random: Random, unique: int, turn: int) -> Action:
         """See Workload."""
-        key = f"u{random.randrange(2)}"
+        key = self.named(f"u{random.randrange(2)}")
         return get(key) if random.random() < 0.5 else _put("write", b"SET", key, unique)
 
     def final(self) -> Sequence[Action]:
         """See Workload."""
-        return [get("u0"), get("u1")]
+        return [get(self.named(key)) for key in ("u0", "u1")]

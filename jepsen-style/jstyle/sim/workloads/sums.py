@@ -78,7 +78,7 @@ class Counters(Workload):
 
     def draw(self, random: Random, unique: int, turn: int) -> Action:
         """See Workload."""
-        key = f"c{random.randrange(_COUNTERS)}"
+        key = self.named(f"c{random.randrange(_COUNTERS)}")
         if random.random() < 0.3:
             return _count(key)
         amount = random.randint(1, 9)
@@ -86,4 +86,4 @@ class Counters(Workload):
 
     def final(self) -> Sequence[Action]:
         """See Workload."""
-        return [_count(f"c{n}") for n in range(_COUNTERS)]
+        return [_count(self.named(f"c{n}")) for n in range(_COUNTERS)]
