@@ -52,10 +52,12 @@ class Log(Generic[E]):
         *,
         must_roll: bool = False,
         older: list[Segment] | None = None,
+        proven: int = 0,
     ) -> None:
         """``segments`` as recovery found them, the last one open; ``must_roll`` when it already ends in a seal.
 
-        ``older``: files before the first of them, which only wait to be removed.
+        ``older``: files before the first of them, which only wait to be removed. ``proven``: up to which index they
+        show that it was synced.
         """
         self.lane = lane
         self._writer = writer
@@ -69,7 +71,9 @@ class Log(Generic[E]):
         self._options = options
         self._sync = options.sync
         self._last = segments[-1].last()
-        self._handed = self._written = self._durable = self._marked = self._last
+        self._handed = self._written = self._durable = self._last
+        # A seal ends its segment; the next one's first line proves all before it.
+        self._marked = self._last if must_roll else min(proven, self._last)
         self._committed = 0
         self._tail: EntryTail[E] = EntryTail(self._last + 1, options.cache_bytes)
         self._next_number = segments[-1].number + 1
@@ -91,6 +95,8 @@ class Log(Generic[E]):
         self._idle_since_ns = 0
         self.archive_error = ""  # why segments that should go stay
         self._arm_tick()
+        # What recovery synced counts from now on; it must not pass for a torn write should it rot.
+        self._arm_mark()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

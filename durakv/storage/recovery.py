@@ -101,6 +101,7 @@ class RecoveredLog:
     """The log as it is after recovery, ready for ``Log``: the last segment is open, its tail cut, its bytes synced.
 
     ``older`` are segments whose entries a checkpoint contains; they were not read and serve no one but an archive.
+    ``proven`` is the highest index that the segments themselves show to have been synced.
     """
 
     def __init__(self, segments: list[Segment], runs: TermRuns, verdict: Verdict, *, must_roll: bool) -> None:
@@ -110,6 +111,7 @@ class RecoveredLog:
         self.must_roll = must_roll
         self.quarantined = ""
         self.older: list[Segment] = []
+        self.proven = 0
 
 
 def recover_log(
@@ -168,6 +170,8 @@ def recover_log(
     segments = [_segment_of(scan) for scan in scans]
     recovered = RecoveredLog(segments, runs, verdict, must_roll=scans[-1].sealed)
     recovered.older = older
+    # The first line of a segment says of all before it that they were synced when it was begun.
+    recovered.proven = max([scans[-1].header.base - 1] + [scan.evidence for scan in scans])
     _mend(disk, directory, scans[-1], recovered)
     return recovered
 
@@ -254,6 +258,7 @@ def _begin_after(
     )
     recovered = RecoveredLog([segment], TermRuns(), verdict, must_roll=False)
     recovered.older = doomed
+    recovered.proven = covered.index
     return recovered
 
 

@@ -154,6 +154,7 @@ def open_store(
         options.log,
         must_roll=recovered.must_roll,
         older=recovered.older,
+        proven=recovered.proven,
     )
     opened.append(log)
     health.make_reserve()

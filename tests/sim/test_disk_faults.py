@@ -184,6 +184,14 @@ def test_a_flipped_bit_is_one_bit_of_a_record() -> None:
     assert disk.open(LOG, direct=True).pread(1 << 20, 0) == after
 
 
+def test_no_bit_flips_in_a_record_that_nothing_proves_to_have_been_synced() -> None:
+    disk, faults = faulty()
+    write_log(disk, 1)
+    assert faults.flip_bit() == "" and not faults.medium_damaged()
+    write_log(disk, 2)
+    assert faults.flip_bit().endswith("of index 1")
+
+
 def test_damage_stays_off_machines_that_the_atlas_protects() -> None:
     atlas = Atlas(1, NODES, MINORITY)
     safe = next(n for n in NODES if not atlas.may_damage(n, 1))

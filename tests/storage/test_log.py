@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from durakv.storage.errors import RecoveryRefused
 from durakv.storage.options import SYNC_ALWAYS, SYNC_EVERYSEC, SYNC_NO, LogOptions
 
 from .sim_disk import SimDisk
@@ -227,6 +228,44 @@ def test_a_mark_follows_an_idle_moment() -> None:
     node.clock.advance(500)
     node.settle()
     assert disk.names[segment_paths(disk)[0]].data.count(b"#DK1 M") == 1
+
+
+def test_a_mark_follows_a_start_from_a_log_whose_newest_entry_nothing_proves() -> None:
+    disk = SimDisk()
+    node = Node(disk, segment_bytes=BIG)
+    node.append(normal(1), normal(2))
+    node.settle()
+    image = disk.after_crash("none")
+    path = segment_paths(image)[0]
+    again = Node(image, segment_bytes=BIG)
+    again.clock.advance(20)
+    again.settle()
+    assert image.names[path].data.count(b"#DK1 M %016x" % 2) == 1
+    again.clock.advance(500)
+    again.settle()
+    assert image.names[path].data.count(b"#DK1 M") == 1
+    # The rot of the newest entry is no torn write any more.
+    image = image.after_crash("all")
+    at = image.names[path].data.rfind(b"#DK1 Q %016x" % 2)
+    image.names[path].data[at + 1] ^= 1
+    image.names[path].durable[at + 1] ^= 1
+    with pytest.raises(RecoveryRefused, match="index 2 was synced"):
+        Node(image)
+
+
+def test_no_mark_follows_a_start_from_a_log_that_has_one() -> None:
+    disk = SimDisk()
+    node = Node(disk, segment_bytes=BIG)
+    node.append(normal(1))
+    node.settle()
+    node.clock.advance(50)
+    node.settle()
+    image = disk.after_crash("all")
+    again = Node(image, segment_bytes=BIG)
+    begun = len(image.trace)
+    again.clock.advance(500)
+    again.settle()
+    assert ops(image, begun) == []
 
 
 def test_unsynced_field_tells_the_truth() -> None:

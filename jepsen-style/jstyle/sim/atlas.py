@@ -23,14 +23,18 @@ _BLOCK_ENTRIES: Final = 16
 
 
 class Frame:
-    """A record's place in a segment: bytes ``offset`` .. ``offset + size``; marks and seals carry no entry."""
+    """A record's place in a segment: bytes ``offset`` .. ``offset + size``; marks and seals carry no entry.
 
-    __slots__ = ("index", "is_entry", "offset", "size")
+    ``evidence``: the highest index of which the record says that it was synced before.
+    """
 
-    def __init__(self, offset: int, size: int, index: int, *, is_entry: bool) -> None:
+    __slots__ = ("evidence", "index", "is_entry", "offset", "size")
+
+    def __init__(self, offset: int, size: int, index: int, evidence: int, *, is_entry: bool) -> None:
         self.offset = offset
         self.size = size
         self.index = index
+        self.evidence = evidence
         self.is_entry = is_entry
 
 
@@ -50,7 +54,8 @@ def frames_from(data: bytes | bytearray, at: int, salt: int) -> list[Frame]:
     found = []
     while (header := parse_header(bytes(data[at : at + HEADER_BYTES]), salt)) is not None:
         size = HEADER_BYTES + header.body_len
-        found.append(Frame(at, size, header.index, is_entry=header.kind not in (MARK, SEAL)))
+        entry = header.kind not in (MARK, SEAL)
+        found.append(Frame(at, size, header.index, header.synced_evidence(), is_entry=entry))
         at += size
     return found
 

@@ -188,13 +188,21 @@ class DiskFaults:
         return self._is_log(path) and frame is not None and self.atlas.may_damage(self.number, frame.index)
 
     def flip_bit(self) -> str:
-        """Flip one bit of a durable log record that the atlas gives free; says where, or "" when none is."""
+        """Flip one bit of a durable log record that the atlas gives free; says where, or "" when none is.
+
+        Only of a record that later bytes of the log prove to have been synced. No log can tell the rot of its newest
+        record, in the moment before the next one or a mark is behind it, from a write that the power cut tore.
+        """
         places: list[tuple[str, Inode, Frame]] = []
+        proven = 0
         for path in sorted(self.disk.durable_names):
             inode = self.disk.durable_names[path]
             if self._is_log(path):
-                free = [f for f in frames(inode.durable) if self.atlas.may_damage(self.number, f.index)]
+                found = frames(inode.durable)
+                proven = max([proven] + [f.evidence for f in found])
+                free = [f for f in found if self.atlas.may_damage(self.number, f.index)]
                 places += [(path, inode, f) for f in free if f.is_entry]
+        places = [place for place in places if place[2].index <= proven]
         if not places:
             return ""
         path, inode, frame = self.random.choice(places)
