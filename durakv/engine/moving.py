@@ -114,7 +114,7 @@ class Moving:
         self.delayed: dict[Session, None] = {}
         self._passed: dict[Session, None] = {}
         self.orders: list[Order] = []
-        self._ticking = False
+        self._ticking = self._turning = False
         # The entry that took slots over last: what clients wrote to them elsewhere is in the log up to there.
         self.gained_index = 0
         self._stirred = False
@@ -192,21 +192,33 @@ class Moving:
         """Carry out what has gathered, and keep time for what goes on."""
         moves.follow(self.engine.applier)
         self._act()
-        if not self._ticking and self.handoff.busy() and not self.engine.stopped:
-            self._ticking = True
-            self.engine.clock.call_later(_TICK_MS, self._tick)
+        self._keep_time()
 
-    def _tick(self) -> None:
-        self._ticking = False
+    def _keep_time(self) -> None:
+        """See to it that ``_tick`` comes: in the next turn while there is something to send, otherwise by and by."""
         if self.engine.stopped or not self.handoff.busy():
             return
-        again = self.handoff.tick()
+        if not self._turning and self.handoff.wants_turn():
+            self._turning = True
+            self.engine.clock.call_soon(self._turn)
+        if not self._ticking:
+            self._ticking = True
+            self.engine.clock.call_later(_TICK_MS, self._time_passed)
+
+    def _turn(self) -> None:
+        self._turning = False
+        self._tick()
+
+    def _time_passed(self) -> None:
+        self._ticking = False
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.engine.stopped or not self.handoff.busy():
+            return
+        self.handoff.tick()
         self._act()
-        self._ticking = True
-        if again:
-            self.engine.clock.call_soon(self._tick)
-        else:
-            self.engine.clock.call_later(_TICK_MS, self._tick)
+        self._keep_time()
 
     def _act(self) -> None:
         notices, proposals, messages = self.handoff.take()

@@ -95,7 +95,7 @@ class Item:
         self.counts = NO_DIGEST
         self.reason = b""
         # As it stands in the item, so that its digest can be taken; see ops_of().
-        self.ops: list[bytes] = []
+        self.ops = b""
 
 
 # -- numbers, runs, byte strings ------------------------------------------------------------------------------------
@@ -171,9 +171,11 @@ def unpacked(blob: bytes) -> list[bytes]:
     return out
 
 
-def chained(digest: bytes, ops: list[bytes]) -> bytes:
+def chained(digest: bytes, ops: bytes) -> bytes:
     """The digest of a session's batches with one more of them."""
-    return blake2b(digest + packed(ops), digest_size=DIGEST_BYTES).digest()
+    state = blake2b(digest, digest_size=DIGEST_BYTES)
+    state.update(ops)
+    return state.digest()
 
 
 def counts_digest(counts: list[tuple[int, int]]) -> bytes:
@@ -186,41 +188,65 @@ def counts_digest(counts: list[tuple[int, int]]) -> bytes:
 
 
 def put_op(out: list[bytes], op: Op) -> None:
-    """Append an operation to the words of an item."""
+    """Append an operation to the parts of a batch: its kind, its numbers, then key and payload as they are."""
     if op.kind == PUT:
-        out += (PUT, b"%d" % op.db, op.key, b"" if op.at_ms < 0 else b"%d" % op.at_ms, op.payload)
+        out.append(_PUT_HEAD.pack(PUT, op.db, op.at_ms, len(op.key), len(op.payload)))
+        out.append(op.key)
+        out.append(op.payload)
     elif op.kind == DELETE:
-        out += (DELETE, b"%d" % op.db, op.key)
+        out.append(_DELETE_HEAD.pack(DELETE, op.db, len(op.key)))
+        out.append(op.key)
     else:
         assert op.kind == WIPE, f"no operation is called {op.kind!r}"
-        out += (WIPE, b"%d" % op.db)
+        out.append(_WIPE_HEAD.pack(WIPE, op.db))
 
 
-def ops_of(words: list[bytes], databases: int) -> list[Op]:
+def ops_of(batch: bytes, databases: int) -> list[Op]:
     """The operations of a batch; ``databases``: how many there are. Raises ValueError."""
     out: list[Op] = []
     at = 0
-    total = len(words)
-    while at < total:
-        kind = words[at]
-        size = _OP_WORDS.get(kind, 0)
-        if not size or at + size > total:
-            raise ValueError(f"no operation on staged keys begins with {kind[:20]!r}, or it is cut short")
-        db = number(words[at + 1])
-        if db >= databases:
-            raise ValueError(f"there is no database {db}")
-        if kind == PUT:
-            deadline = words[at + 3]
-            out.append(Op(PUT, db, words[at + 2], number(deadline) if deadline else -1, words[at + 4]))
-        elif kind == DELETE:
-            out.append(Op(DELETE, db, words[at + 2]))
-        else:
-            out.append(Op(WIPE, db))
-        at += size
+    total = len(batch)
+    try:
+        while at < total:
+            kind = batch[at : at + 1]
+            if kind == PUT:
+                _, db, at_ms, key_bytes, payload_bytes = _PUT_HEAD.unpack_from(batch, at)
+                begin = at + _PUT_HEAD_BYTES
+                middle = begin + key_bytes
+                at = middle + payload_bytes
+                op = Op(PUT, db, batch[begin:middle], at_ms, batch[middle:at])
+                if at_ms < -1:
+                    raise ValueError(f"{at_ms} is no deadline")
+            elif kind == DELETE:
+                _, db, key_bytes = _DELETE_HEAD.unpack_from(batch, at)
+                begin = at + _DELETE_HEAD_BYTES
+                at = begin + key_bytes
+                op = Op(DELETE, db, batch[begin:at])
+            elif kind == WIPE:
+                _, db = _WIPE_HEAD.unpack_from(batch, at)
+                at += _WIPE_HEAD_BYTES
+                op = Op(WIPE, db)
+            else:
+                raise ValueError(f"no operation on staged keys is called {kind!r}")
+            if op.db >= databases:
+                raise ValueError(f"there is no database {op.db}")
+            out.append(op)
+    except StructError:
+        raise ValueError("an operation on staged keys is cut short") from None
+    if at != total:
+        raise ValueError("an operation on staged keys is cut short")
     return out
 
 
-_OP_WORDS: Final = {PUT: 5, DELETE: 3, WIPE: 2}
+# kind, database, deadline (-1: none), bytes of the key and of the payload
+_PUT_HEAD: Final = Struct("<cHqII")
+_PUT_HEAD_BYTES: Final = 19
+# kind, database, bytes of the key
+_DELETE_HEAD: Final = Struct("<cHI")
+_DELETE_HEAD_BYTES: Final = 7
+# kind, database
+_WIPE_HEAD: Final = Struct("<cH")
+_WIPE_HEAD_BYTES: Final = 3
 
 
 # -- items ----------------------------------------------------------------------------------------------------------
@@ -261,9 +287,9 @@ def import_begin(mid: bytes, source: int, order: int, session: Session, runs: Ru
     return [IMPORT_BEGIN, mid, b"%d" % source, b"%d" % order, *_session(session), runs_bytes(runs)]
 
 
-def import_batch(mid: bytes, session: Session, seq: int, ops: list[bytes]) -> list[bytes]:
+def import_batch(mid: bytes, session: Session, seq: int, ops: bytes) -> list[bytes]:
     """The next operations of the session, as put_op() writes them."""
-    return [IMPORT_BATCH, mid, *_session(session), b"%d" % seq, *ops]
+    return [IMPORT_BATCH, mid, *_session(session), b"%d" % seq, ops]
 
 
 def activate(
@@ -315,7 +341,9 @@ def decode(argv: list[bytes]) -> Item:
     elif verb == IMPORT_BATCH:
         item.session = (number(argv[2]), number(argv[3]))
         item.seq = number(argv[4])
-        item.ops = argv[5:]
+        item.ops = argv[5]
+        if not item.ops:
+            raise ValueError("a batch of a handoff holds nothing")
     elif verb == ACTIVATE:
         item.session = (number(argv[2]), number(argv[3]))
         item.f_index, item.time_ms, item.seq = number(argv[4]), number(argv[5]), number(argv[6])
@@ -330,7 +358,7 @@ def decode(argv: list[bytes]) -> Item:
 
 _WORDS: Final = {
     EXPORT_BEGIN: (4, 4), FENCE: (4, 4), UNFENCE: (3, 3), RELEASE: (2, 2), EXPORT_CANCEL: (3, 3), FORCE_ABORT: (2, 2),
-    IMPORT_BEGIN: (7, 7), IMPORT_BATCH: (7, 1 << 24), ACTIVATE: (9, 9), ABORT: (6, 6), IMPORT_FORGET: (2, 2),
+    IMPORT_BEGIN: (7, 7), IMPORT_BATCH: (6, 6), ACTIVATE: (9, 9), ABORT: (6, 6), IMPORT_FORGET: (2, 2),
     YIELD: (2, 2),
 }  # fmt: skip
 

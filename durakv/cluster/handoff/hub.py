@@ -130,11 +130,14 @@ class Handoff:
         self.exports.message(sender, message, clock_ms)
         self.imports.message(sender, message, clock_ms)
 
-    def tick(self) -> bool:
-        """Time has passed; every few milliseconds while ``busy()``. True: again in the next turn, there is work."""
+    def tick(self) -> None:
+        """Time has passed; every few milliseconds while ``busy()``, in the next turn when it ``wants_turn()``."""
         clock_ms = self.clock_ms()
         self.exports.tick(clock_ms)
         self.imports.tick(clock_ms)
+
+    def wants_turn(self) -> bool:
+        """Whether there is something to send, so that ``tick`` should be called in the next turn of the loop."""
         return self.exports.wants_turn()
 
     def busy(self) -> bool:

@@ -52,8 +52,8 @@ FORCED: Final = 2
 # Room for one value of the largest size beside what else a batch holds. A transport refuses more unread.
 MESSAGE_BYTES_MAX: Final = 1 << 30
 CLUSTER_ID_BYTES_MAX: Final = 128
-_FORMAT: Final = b"H1"
-_KINDS: Final = {PREPARE: 4, BATCH: 2, DIGEST: 6, RESOLVE: 3, STATUS: 1, ACK: 2, REFUSED: 3, DECIDED: 2, QUERY: 2}
+_FORMAT: Final = b"H2"
+_KINDS: Final = {PREPARE: 4, BATCH: 3, DIGEST: 6, RESOLVE: 3, STATUS: 1, ACK: 2, REFUSED: 3, DECIDED: 2, QUERY: 2}
 _HEAD_WORDS: Final = 6
 
 
@@ -73,8 +73,8 @@ class Message:
         self.runs: Runs = ()
         self.estimate_bytes = 0
         self.seq = 0
-        # The words of a batch, as entries.put_op() writes them.
-        self.ops: list[bytes] = []
+        # A batch, as entries.put_op() writes it.
+        self.ops = b""
         self.f_index = 0
         self.time_ms = 0
         self.digest = NO_DIGEST
@@ -93,7 +93,7 @@ class Message:
         if kind == PREPARE:
             return [session, b"%d" % self.order, runs_bytes(self.runs), b"%d" % self.estimate_bytes]
         if kind == BATCH:
-            return [session, b"%d" % self.seq, *self.ops]
+            return [session, b"%d" % self.seq, self.ops]
         if kind == DIGEST:
             numbers = [b"%d" % self.f_index, b"%d" % self.time_ms, b"%d" % self.seq]
             return [session, *numbers, self.digest.hex().encode(), self.counts.hex().encode()]
@@ -125,8 +125,8 @@ def of_bytes(blob: bytes, cluster_id: bytes, receiver: int) -> tuple[int, Messag
         raise ValueError(f"a handoff message from group {sender} is addressed to group {addressee}, not {receiver}")
     words = parts[_HEAD_WORDS:]
     kind = parts[5]
-    least = _KINDS.get(kind, 0)
-    if not least or len(words) < least or (len(words) > least and kind != BATCH):
+    wanted = _KINDS.get(kind, 0)
+    if not wanted or len(words) != wanted:
         raise ValueError(f"no handoff message is called {kind[:20]!r} and has {len(words)} words")
     message = Message(kind, valid_mid(parts[4]))
     _fill(message, words)
@@ -143,7 +143,7 @@ def _fill(message: Message, words: list[bytes]) -> None:
     if kind == PREPARE:
         message.order, message.runs, message.estimate_bytes = number(words[1]), parse_runs(words[2]), number(words[3])
     elif kind == BATCH:
-        message.seq, message.ops = number(words[1]), words[2:]
+        message.seq, message.ops = number(words[1]), words[2]
     elif kind == DIGEST:
         message.f_index, message.time_ms, message.seq = number(words[1]), number(words[2]), number(words[3])
         message.digest, message.counts = parse_digest(words[4]), parse_digest(words[5])

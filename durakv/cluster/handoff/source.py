@@ -41,12 +41,11 @@ _VAIN_MAX: Final = 3
 class Sent:
     """A batch on its way."""
 
-    __slots__ = ("at_ms", "ops", "seq", "size")
+    __slots__ = ("at_ms", "ops", "seq")
 
-    def __init__(self, seq: int, ops: list[bytes], size: int, at_ms: int) -> None:
+    def __init__(self, seq: int, ops: bytes, at_ms: int) -> None:
         self.seq = seq
         self.ops = ops
-        self.size = size
         self.at_ms = at_ms
 
 
@@ -110,7 +109,8 @@ class Export:
             else:
                 self.trouble = message.reason
                 self.hopeless = self.hopeless or message.status != 0
-        self.go_on(now_ms)
+        # A target may acknowledge many batches at once; those that take their place go turn by turn.
+        self._advance(now_ms, pump=False)
 
     def fenced(self, now_ms: int) -> None:
         """FENCE is applied, this leader's or an earlier one's: the keys stay as they are from now on.
@@ -124,7 +124,10 @@ class Export:
         self.throttle(0)
 
     def go_on(self, now_ms: int) -> None:
-        """Do whatever can be done now."""
+        """Do whatever can be done now, and send what one turn may take."""
+        self._advance(now_ms, pump=True)
+
+    def _advance(self, now_ms: int, *, pump: bool) -> None:
         if self.decision != ONGOING:
             self._act(now_ms)
             return
@@ -138,7 +141,8 @@ class Export:
             if now_ms - self.heard_ms >= self.exports.limits.prepare_ms_max:
                 self._give_up(NO_ANSWER, now_ms)
                 return
-        self._pump(now_ms)
+        if pump:
+            self._pump(now_ms)
         self._repeat(now_ms)
         if self.stage == SCANNING and self.stream.scanned:
             self.stage = CATCHING_UP
@@ -189,8 +193,8 @@ class Export:
         since_ms = max(self.moved_ms, self.unacked[0].at_ms)
         while self.unacked and self.unacked[0].seq <= seq:
             sent = self.unacked.popleft()
-            self.unacked_bytes -= sent.size
-            done += sent.size
+            self.unacked_bytes -= len(sent.ops)
+            done += len(sent.ops)
             self.rtt_ms = (self.rtt_ms + max(0, now_ms - sent.at_ms) + 1) // 2
         # What the way can carry shows only when much is sent, so less than before says little.
         rate = done * 1000 // max(1, now_ms - since_ms)
@@ -202,15 +206,15 @@ class Export:
         limits = self.exports.limits
         turn_bytes = 0
         while self.unacked_bytes < limits.window_bytes and turn_bytes < limits.turn_bytes:
-            ops, size = self.stream.batch(limits.batch_bytes)
+            ops = self.stream.batch(limits.batch_bytes)
             if not ops:
                 return
-            sent = Sent(self.stream.seq, ops, size, now_ms)
+            sent = Sent(self.stream.seq, ops, now_ms)
             if not self.unacked:
                 self._resent_ms = now_ms
             self.unacked.append(sent)
-            self.unacked_bytes += size
-            turn_bytes += size
+            self.unacked_bytes += len(ops)
+            turn_bytes += len(ops)
             self._send_batch(sent)
 
     def wants_turn(self) -> bool:

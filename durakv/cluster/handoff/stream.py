@@ -107,10 +107,10 @@ class Stream:
         """About how much has to go again, without what the scan has yet to visit."""
         return (len(self._dirty) + len(self._round)) * self.op_bytes
 
-    def batch(self, size_bytes: int) -> tuple[list[bytes], int]:
-        """(words of the operations that come next, about their bytes); a value larger than ``size_bytes`` goes alone.
+    def batch(self, size_bytes: int) -> bytes:
+        """The operations that come next, about so many bytes of them; a value larger than ``size_bytes`` goes alone.
 
-        No words: there is nothing to say, or, as long as not ``scanned``, it takes another call to find it.
+        Empty: there is nothing to say, or, as long as not ``scanned``, it takes another call to find it.
         """
         self._steps = _STEPS_MAX
         out: list[bytes] = []
@@ -126,12 +126,13 @@ class Stream:
             put_op(out, op)
             size += op.size_bytes()
             count += 1
-        if out:
-            self.seq += 1
-            self.digest = chained(self.digest, out)
         if count:
             self.op_bytes = (self.op_bytes + size // count + 1) // 2
-        return out, size
+        made = b"".join(out)
+        if made:
+            self.seq += 1
+            self.digest = chained(self.digest, made)
+        return made
 
     def counts(self) -> bytes:
         """The digest over how many keys each slot has now."""

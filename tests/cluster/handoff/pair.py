@@ -72,6 +72,11 @@ class Pair(World):
                     return
         assert until is None, "it never came to that"
 
+    def fill_window(self):
+        """Turns of the source until it has sent all it may."""
+        while self.s.hub.wants_turn():
+            self.s.tick()
+
     def things(self):
         for _ in range(len(self.net)):
             if self.net:

@@ -75,7 +75,7 @@ def ops(*made):
     out = []
     for op in made:
         entries.put_op(out, op)
-    return out
+    return b"".join(out)
 
 
 def put(key=KEY, value=b"v", at_ms=-1, db=0):
@@ -242,8 +242,10 @@ def test_batches_come_in_order_and_once():
         (ops(put(), Op(entries.PUT, 0, KEY, -1, b"\x00\x05abc\x0a\x00")), b"cannot be read"),
         (ops(put(), Op(entries.PUT, 0, KEY, -1, b"")), b"cannot be read"),
         (ops(put(), Op(entries.PUT, 0, KEY, -1, b"\x00\x01a\xff\x7f")), b"cannot be read"),
-        ([*ops(put()), b"X", b"0"], b"cannot be read"),
-        ([*ops(put()), b"D", b"0"], b"cannot be read"),
+        (ops(put()) + b"X\x00\x00", b"cannot be read"),
+        (ops(put()) + b"D\x00\x00", b"cannot be read"),
+        (ops(put())[:-1], b"cannot be read"),
+        (ops(put(at_ms=-2)), b"cannot be read"),
     ],
 )
 def test_a_batch_is_read_as_a_whole_before_any_of_it_counts(words, reason):

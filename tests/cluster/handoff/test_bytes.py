@@ -14,7 +14,7 @@ DIGEST = bytes(range(16))
 CLUSTER = b"some-cluster"
 
 
-def some_ops():
+def some_parts():
     out = []
     for op in (
         Op(entries.PUT, 1, b"k", 55, b"\x00v"),
@@ -24,6 +24,10 @@ def some_ops():
     ):
         put_op(out, op)
     return out
+
+
+def some_ops():
+    return b"".join(some_parts())
 
 
 ITEMS = [
@@ -59,11 +63,10 @@ def test_items_of_another_length_or_id_are_refused(argv):
         decode([argv[0], MID[:-1], *argv[2:]])
     with pytest.raises(ValueError):
         decode([argv[0], MID.upper(), *argv[2:]])
-    if argv[0] != entries.IMPORT_BATCH:
-        with pytest.raises(ValueError):
-            decode([*argv, b"1"])
     with pytest.raises(ValueError):
-        decode(argv[: len(argv) - 1] if argv[0] != entries.IMPORT_BATCH else argv[:6])
+        decode([*argv, b"1"])
+    with pytest.raises(ValueError):
+        decode(argv[: len(argv) - 1])
 
 
 @pytest.mark.parametrize("bad", [b"", b"-1", b"+1", b"01", b"1.0", b" 1", b"9" * 19, b"9" * 30, b"a"])
@@ -89,6 +92,21 @@ def test_operations_are_read_as_they_were_written():
     ]  # fmt: skip
     with pytest.raises(ValueError, match="no database 3"):
         ops_of(some_ops(), 3)
+
+
+def test_operations_that_are_cut_short_are_refused():
+    whole = some_ops()
+    ends = {len(b"".join(parts)) for parts in ([], some_parts()[:3], some_parts()[:6], some_parts()[:8], some_parts())}
+    for size in range(len(whole)):
+        if size in ends:
+            assert len(ops_of(whole[:size], 4)) < 4
+        else:
+            with pytest.raises(ValueError, match="cut short"):
+                ops_of(whole[:size], 4)
+    with pytest.raises(ValueError, match="no operation"):
+        ops_of(whole + b"X", 4)
+    with pytest.raises(ValueError, match="holds nothing"):
+        decode(entries.import_batch(MID, (4, 5), 6, b""))
 
 
 @given(st.lists(st.binary(max_size=20), max_size=6), st.binary(max_size=60))
@@ -146,7 +164,7 @@ def test_messages_of_others_are_refused():
     with pytest.raises(ValueError, match="addressed"):
         of_bytes(filled(messages.ACK).to_bytes(CLUSTER, 2, 2), CLUSTER, 2)
     with pytest.raises(ValueError, match="upgrade both"):
-        of_bytes(packed([b"H2", *unpacked(blob)[1:]]), CLUSTER, 2)
+        of_bytes(packed([b"H1", *unpacked(blob)[1:]]), CLUSTER, 2)
     with pytest.raises(ValueError, match="no handoff message"):
         of_bytes(packed([*unpacked(blob), b"more"]), CLUSTER, 2)
     with pytest.raises(ValueError, match="no handoff message"):

@@ -106,14 +106,14 @@ def test_messages_that_cannot_be_meant_are_refused():
     assert node.take() == ([], [], [])
 
 
-def test_a_tick_says_when_there_is_more():
+def test_a_turn_is_wanted_while_there_is_more():
     pair = Pair()
     pair.limits.turn_bytes = 1
     pair.fill(40)
     pair.begin()
     pair.run(until=lambda: pair.driver().stage == source.SCANNING)
     pair.net.clear()
-    assert pair.s.hub.tick()
-    while pair.s.hub.tick():
-        pass
+    assert pair.s.hub.wants_turn()
+    while pair.s.hub.wants_turn():
+        pair.s.hub.tick()
     assert pair.driver().unacked_bytes >= pair.limits.window_bytes
