@@ -40,8 +40,6 @@ _OVERDUE_MS: Final = 50
 # Any slot: a command on whole databases.
 EVERY_SLOT: Final = -1
 _MID_BYTES: Final = 20
-# Keys of released slots that are freed per call of free().
-_FREED_KEYS: Final = 1000
 NO_OTHERS: Final = "ERR slots move between groups of a cluster, and this node knows of no other group"
 LAZY: Final = (
     "ERR slots move only where every write is on disk before it is acknowledged; CONFIG SET appendfsync always on both "
@@ -381,10 +379,9 @@ class Moving:
             engine.pubsub.drop_slots(first, last)
         engine.tracking.flushed()
 
-    def free(self) -> None:
-        """Free some of what released slots held."""
-        if self.handoff.staging.dropped:
-            self.handoff.staging.step(_FREED_KEYS)
+    def free(self, keys_max: int) -> bool:
+        """Free up to so many keys of released slots; False when none are left, or none may go yet."""
+        return bool(self.handoff.staging.dropped) and self.handoff.staging.step(keys_max)
 
     # -- orders ---------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 INTERVAL_MS: Final = 100
 _SWEEP_KEYS_MAX: Final = 1000
-# What was deleted is freed in pieces of so many elements, a millisecond or less, with pauses for everybody else.
+# What was deleted, or has moved away with its slot, is freed in pieces of so many elements, a millisecond or less, with
+# pauses for everybody else.
 _DIG_ELEMENTS: Final = 4096
 _DIG_PAUSE_MS: Final = 3
 # Memory is read from the operating system, so not at every interval.
@@ -46,8 +47,7 @@ class Upkeep:
         self._sample()
         wait.check(engine)
         self._sweep()
-        engine.moving.free()
-        if engine.ks.graveyard.held and not self.digging:
+        if not self.digging:
             self._dig()
         if engine.dirty or engine.batch.items:
             engine.schedule()
@@ -56,7 +56,7 @@ class Upkeep:
         engine = self.engine
         graveyard = engine.ks.graveyard
         assert not engine.applier.in_entry, "timers run between entries"
-        self.digging = graveyard.dig(_DIG_ELEMENTS)
+        self.digging = graveyard.dig(_DIG_ELEMENTS) | engine.moving.free(_DIG_ELEMENTS)
         engine.stats.lazyfree_pending = len(graveyard.held)
         engine.stats.lazyfreed = graveyard.freed
         if self.digging:

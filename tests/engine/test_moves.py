@@ -155,7 +155,7 @@ def test_whoever_watches_or_waits_is_sent_to_the_next_owner() -> None:
     assert rig.ask(watching, "MULTI", "PING", "EXEC")[-1] == MOVED
     assert rig.ask(watching, f"GET {HERE}a") == [MOVED]
     rig.check_follower()
-    rig.engine.moving.free()
+    assert not rig.engine.moving.free(1000)
     assert not rig.engine.places.handoff.staging.dropped
 
 
