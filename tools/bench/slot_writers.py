@@ -45,6 +45,15 @@ class Writer:
         self.request = b""
         self.busy = 0
         self.worst_s = 0.0
+        # How long the first write took that was sent to the slots' next owner; -1 when none was.
+        self.moved_s = -1.0
+        self._met = self._meets = False
+
+    def begin(self) -> None:
+        """Forget what was measured."""
+        self.worst_s = 0.0
+        self.moved_s = -1.0
+        self._met = False
 
     def send(self) -> None:
         """The next write."""
@@ -72,12 +81,17 @@ class Writer:
             words = str(reply).split()
             if words[0] == "MOVED":
                 self.places[self.tag] = int(words[2].rpartition(":")[2])
+                self._meets = self._meets or not self._met
+                self._met = True
                 self._to(self.places[self.tag])
                 return -1.0
             errors[str(reply)[:80]] = errors.get(str(reply)[:80], 0) + 1
         took_s = time.perf_counter() - self.due_s
         self.due_s += self.interval_s
         self.worst_s = max(self.worst_s, took_s)
+        if self._meets:
+            self._meets = False
+            self.moved_s = took_s
         self.busy = 0
         return took_s
 
@@ -97,8 +111,9 @@ class Measured:
             "p50_ms": percentile(found, 50) * 1000,
             "p99_ms": percentile(found, 99) * 1000,
             "max_ms": found[-1] * 1000,
-            # The longest wait of each client.
+            # The longest wait of each client, and that of its write which met the move.
             "worst_ms": [writer.worst_s * 1000 for writer in writers],
+            "moved_ms": [writer.moved_s * 1000 for writer in writers if writer.moved_s >= 0],
             "errors": self.errors,
         }
 
@@ -136,7 +151,7 @@ def main(argv: list[str]) -> int:
             print(json.dumps(measured.told(writers)), flush=True)
             measured = Measured()
             for writer in writers:
-                writer.worst_s = 0.0
+                writer.begin()
 
 
 if __name__ == "__main__":
