@@ -24,20 +24,26 @@ from durakv.keyspace.slots import SLOTS, slot_of
 from durakv.keyspace.values.hash import Hash
 
 _VERSIONS: Final = (WRITTEN_VERSION, STREAM_VERSION, FIELD_DEADLINES_VERSION)
+# No type of value in an RDB file begins with this byte.
+_STRING_MARK: Final = b"\xff"
 # Pushing one by one is cheaper than a new heap as long as few come to many.
 _PUSHES_PER_HEAPIFY: Final = 16
 
 
 def value_payload(value: object) -> bytes:
     """A value as the stream carries it: a DUMP payload without the checksum, for the stream has a digest of its own
-    and CRC-64 would cost more than all the rest.
+    and CRC-64 would cost more than all the rest. Most values are strings, which go as they are behind their mark.
     """
+    if type(value) is bytes:
+        return _STRING_MARK + value
     body, version = dump_body(value)
     return body + pack("<H", version)
 
 
 def payload_value(payload: bytes) -> object:
     """The inverse of value_payload(). Raises RdbError."""
+    if payload[:1] == _STRING_MARK:
+        return payload[1:]
     if len(payload) < 3 or payload[-2] | payload[-1] << 8 not in _VERSIONS:
         raise RdbError("the version of a staged value is not known")
     try:

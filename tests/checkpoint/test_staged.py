@@ -192,7 +192,7 @@ class Node:
                 op = Op(entries.WIPE, number)
             entries.put_op(words, op)
         record = self._record(tag)
-        assert self.apply(entries.import_batch(record.mid, record.session, record.seq + 1, words))
+        assert self.apply(entries.import_batch(record.mid, record.session, record.seq + 1, b"".join(words)))
 
     def _activate(self, tag: bytes) -> None:
         record = self._record(tag)
@@ -285,7 +285,7 @@ def test_taking_slots_over_and_giving_them_away_costs_frames_nothing() -> None:
         words: list[bytes] = []
         for n in range(100):
             entries.put_op(words, Op(entries.PUT, 0, b"{%b}%d-%d" % (tag, seq, n), -1, value_payload(b"v" * 100)))
-        assert node.apply(entries.import_batch(node.mids[tag], (1, 1), seq, words))
+        assert node.apply(entries.import_batch(node.mids[tag], (1, 1), seq, b"".join(words)))
         node.write_down()
     node._activate(tag)
     before = node.keeper

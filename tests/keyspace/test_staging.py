@@ -282,7 +282,7 @@ def test_every_type_of_value_survives_the_payload():
     a_zset.set(b"one", 1.5)
     a_stream = Stream()
     a_stream.append(5 << 64 | 1, [b"f", b"v"])
-    for value in (*values(), SetValue.of([b"one", b"2"]), a_zset, a_stream):
+    for value in (*values(), b"", b"\xff", SetValue.of([b"one", b"2"]), a_zset, a_stream):
         twin = payload_value(value_payload(value))
         wanted = bytes(value) if isinstance(value, bytes | bytearray) else value.canonical()
         assert (twin if type(twin) is bytes else twin.canonical()) == wanted

@@ -160,15 +160,18 @@ class Stream:
     def _visit(self) -> Op | None:
         """One more key, or one step between databases."""
         pending = self._pending
+        slot = self.slots[self._at]
+        database = self.ks.dbs[self._db]
+        mapping = database.slots[slot]
         if pending is None:
-            mapping = self.ks.dbs[self._db].slots[self.slots[self._at]]
             self._pending = dict.fromkeys(mapping) if mapping else {}
             return None
         while pending:
             key, _ = pending.popitem()
-            op = self._op(self._db, key)
-            if op.kind == PUT:
-                return op
+            value = None if mapping is None else mapping.get(key)
+            if value is not None:
+                at_ms = database.expiry(key) if database.exps[slot] else -1
+                return Op(PUT, self._db, key, at_ms, value_payload(value))
         self._pending = None
         self._db += 1
         if self._db == len(self.ks.dbs):
