@@ -206,6 +206,8 @@ class Settings:
     replicaof: str
     cluster_enabled: bool
     handoff_park_limit_ms: int
+    handoff_max_pause_ms: int
+    handoff_throttle_after_ms: int
     cluster_announce_ip: str
     cluster_announce_hostname: str
     cluster_announce_human_nodename: str

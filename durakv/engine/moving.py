@@ -214,6 +214,9 @@ class Moving:
     def _tick(self) -> None:
         if self.engine.stopped or not self.handoff.busy():
             return
+        limits, settings = self.handoff.limits, self.engine.settings
+        limits.pause_ms_max = int(settings.handoff_max_pause_ms)
+        limits.throttle_after_ms = int(settings.handoff_throttle_after_ms)
         self.handoff.tick()
         self._act()
         self._keep_time()

@@ -301,6 +301,21 @@ def test_whoever_waits_too_long_is_refused() -> None:
     assert not source.engine.moving.parked
 
 
+def test_when_to_fence_and_when_to_slow_writers_down_can_be_set_while_slots_move() -> None:
+    pair = Pair(handoff_max_pause_ms="70")
+    source = pair.source
+    limits = source.engine.places.handoff.limits
+    pair.order()
+    pair.step()
+    assert (limits.pause_ms_max, limits.throttle_after_ms) == (70, 5000)
+    client = source.client()
+    assert source.ask(client, "CONFIG SET handoff-max-pause-ms 30 handoff-throttle-after-ms 900") == [b"OK"]
+    pair.step()
+    assert (limits.pause_ms_max, limits.throttle_after_ms) == (30, 900)
+    pair.run()
+    pair.check_followers()
+
+
 def test_a_leader_that_is_deposed_lets_go_of_who_waits() -> None:
     pair = Pair()
     source = pair.source

@@ -74,14 +74,14 @@ class Limits:
         self.retry_ms = 500
         # A target that was not heard of for as long is not trusted with a fence.
         self.election_timeout_ms = 1000
-        # handoff-max-pause: fence when the rest is expected to take no longer.
+        # handoff-max-pause-ms: fence when the rest is expected to take no longer.
         self.pause_ms_max = 100
         # That is the most. What is on its way at the end of the scan is soon gone, so this is waited for, for so long.
         self.drain_ms_aimed = 5
         self.aim_for_ms = 500
         # How long a session may fail to begin before the migration is given up.
         self.prepare_ms_max = 30_000
-        # handoff-throttle-after: slow down writers of the slots when catching up takes longer.
+        # handoff-throttle-after-ms: slow down writers of the slots when catching up takes longer.
         self.throttle_after_ms = 5000
         self.throttle_ms_max = 100
         # Give up when even that does not help.
