@@ -40,20 +40,10 @@ class Log(Generic[E]):
     """The log of one group on one node. All methods are for the loop thread."""
 
     def __init__(
-        self,
-        lane: Lane,
-        writer: SegmentWriter,
-        rng: Rng,
-        segments: list[Segment],
-        runs: TermRuns,
-        entry_factory: EntryFactory[E],
-        on_full: Callable[[], None],
-        options: LogOptions,
-        *,
-        must_roll: bool = False,
-        older: list[Segment] | None = None,
-        proven: int = 0,
-    ) -> None:
+        self, lane: Lane, writer: SegmentWriter, rng: Rng, segments: list[Segment], runs: TermRuns,
+        entry_factory: EntryFactory[E], on_full: Callable[[], None], options: LogOptions, *, must_roll: bool = False,
+        older: list[Segment] | None = None, proven: int = 0,
+    ) -> None:  # fmt: skip
         """``segments`` as recovery found them, the last one open; ``must_roll`` when it already ends in a seal.
 
         ``older``: files before the first of them, which only wait to be removed. ``proven``: up to which index they

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from random import Random
 
 import hiredis
 import pytest
 
-from tests.commands.reference_server import Reference, running
+from tests.commands.reference_server import Reference, needs_reprocessing, running
 from tests.engine.rig import Client, Err, Rig
 
 pytestmark = pytest.mark.live
@@ -65,21 +64,13 @@ class Theirs:
             time.sleep(0.002)
 
 
-def reprocesses(control: Reference) -> bool:
-    """Whether the server executes a request that waited from its beginning; older ones only look at the new key."""
-    found = re.search(rb"redis_version:(\d+)\.(\d+)", control.raw("INFO", "server"))
-    assert found is not None, "no version in INFO"
-    return (int(found[1]), int(found[2])) >= (7, 2)
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_everyone_gets_what_a_stock_server_gives(seed: int) -> None:
     random = Random(seed)
     rig = Rig()
     with running() as connect:
         control = connect()
-        if not reprocesses(control):
-            pytest.skip("what blocked clients get is untested: needs valkey-server, or redis-server 7.2 or later, on PATH")
+        needs_reprocessing(control)
         mine: list[Client] = [rig.client() for _ in range(5)]
         theirs = [Theirs(connect()) for _ in range(5)]
         story: list[str] = []

@@ -49,7 +49,7 @@ def test_a_killed_primary_is_replaced_in_time_and_rejoins(tmp_path: Path) -> Non
                     continue
             time.sleep(0.01)
         took = time.monotonic() - began
-        # How long it takes is measured by `tools.dev bench --only modes`; a machine that stands still must not fail here.
+        # How long it takes is for `tools.dev bench --only modes`; a machine that stands still must not fail here.
         print(f"first acknowledged write {took:.2f} s after the primary was killed")
         with written_by.client() as client:
             assert client.mget(acked) == [str(n).encode() for n in range(500)]

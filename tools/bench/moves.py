@@ -194,9 +194,9 @@ class Found:
         seen = "none" if not self.errors else str(self.errors)
         return (
             f"{len(self.keys_s)} moves under {writes:.0f} writes/s: {rate:.0f} keys/s copied; pause p50 "
-            f"{self.pause(50):.1f} ms, p99 {self.pause(99):.1f} ms, max {max(self.pauses_ms):.1f} ms; a client's longest "
-            f"wait in the whole move p50 {percentile(sorted(self.worst_ms), 50):.1f} ms, max {max(self.worst_ms):.1f} ms "
-            f"(p99 of all writes {max(self.p99_ms):.1f} ms; longest wait in a calm second {calm_ms:.1f} ms); "
+            f"{self.pause(50):.1f} ms, p99 {self.pause(99):.1f} ms, max {max(self.pauses_ms):.1f} ms; a client's "
+            f"longest wait in the whole move p50 {percentile(sorted(self.worst_ms), 50):.1f} ms, max "
+            f"{max(self.worst_ms):.1f} ms (p99 of all writes {max(self.p99_ms):.1f} ms; longest wait in a calm second {calm_ms:.1f} ms); "
             f"errors: {seen}"
         )
 

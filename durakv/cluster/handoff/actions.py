@@ -68,7 +68,7 @@ class Limits:
         # About a hundred small keys: a millisecond of one turn of the loop, in which clients wait.
         self.batch_bytes = 16 << 10
         self.turn_bytes = 16 << 10
-        # Sent and not yet committed by the target, which may come to apply all of it in one turn: some ten milliseconds.
+        # Sent and not yet committed by the target, which may apply all of it in one turn: some ten milliseconds.
         self.window_bytes = 192 << 10
         # How long an answer, or one's own proposal, may take before it is asked for again.
         self.retry_ms = 500

@@ -158,26 +158,10 @@ class LeaseInvariants(Invariants):
         if run != core.nonce:
             raise Violation("NoResume", f"{watch.where} acts as primary in epoch {core.term} of an earlier run of it")
 
-    def _committed(self, watch: Watch, app: App, *, led: bool) -> None:
-        core, shadow = self.lease_core(app), self.shadow
-        log = core.log
-        commit = log.commit
-        if commit < watch.commit:
-            raise Violation("R5", f"the commit index of {watch.where} fell from {watch.commit} to {commit}")
-        if commit < log.first_index() - 1:
-            return
-        term = log.term(commit)
-        if led and core.role == Role.LEADER and term < core.reign_term:
+    def _check_own(self, watch: Watch, app: App, commit: int, term: int) -> None:
+        core = self.lease_core(app)
+        if core.role == Role.LEADER and term < core.reign_term:
             raise Violation("R8", f"{watch.where} reigns since {core.reign_term} and commits {commit} of term {term}")
-        if commit <= shadow.commit:
-            if shadow.terms[commit] != term:
-                raise Violation(
-                    "R5", f"{watch.where} commits {commit} of term {term}, committed there is term "
-                    f"{shadow.terms[commit]}",
-                )  # fmt: skip
-            return
-        self._certify(watch, app, commit, term)
-        shadow.commit_to(watch.where, commit, term, core.term)
 
     def _certify(self, watch: Watch, app: App, commit: int, term: int) -> None:
         """As many members as the shard demands hold it on their media; which ones, _check_prepared() says."""
