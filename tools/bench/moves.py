@@ -192,12 +192,12 @@ class Found:
         writes = sum(self.writes_s) / len(self.writes_s)
         calm_ms = percentile(sorted(self.calm_ms), 50)
         seen = "none" if not self.errors else str(self.errors)
+        pause = f"p50 {self.pause(50):.1f} ms, p99 {self.pause(99):.1f} ms, max {max(self.pauses_ms):.1f} ms"
+        worst = f"p50 {percentile(sorted(self.worst_ms), 50):.1f} ms, max {max(self.worst_ms):.1f} ms"
         return (
-            f"{len(self.keys_s)} moves under {writes:.0f} writes/s: {rate:.0f} keys/s copied; pause p50 "
-            f"{self.pause(50):.1f} ms, p99 {self.pause(99):.1f} ms, max {max(self.pauses_ms):.1f} ms; a client's "
-            f"longest wait in the whole move p50 {percentile(sorted(self.worst_ms), 50):.1f} ms, max "
-            f"{max(self.worst_ms):.1f} ms (p99 of all writes {max(self.p99_ms):.1f} ms; longest wait in a calm second {calm_ms:.1f} ms); "
-            f"errors: {seen}"
+            f"{len(self.keys_s)} moves under {writes:.0f} writes/s: {rate:.0f} keys/s copied; pause {pause}; a "
+            f"client's longest wait in the whole move {worst} (p99 of all writes {max(self.p99_ms):.1f} ms; longest "
+            f"wait in a calm second {calm_ms:.1f} ms); errors: {seen}"
         )
 
 
