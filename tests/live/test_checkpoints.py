@@ -62,10 +62,11 @@ def fill(node: Node, name: str, megabytes: int) -> None:
 
 
 def materialiser(node: Node) -> psutil.Process:
-    """The process that makes the node's checkpoints."""
+    """The process that makes the node's checkpoints; a node that has just begun starts it a little later."""
     assert node.process is not None
-    (child,) = psutil.Process(node.process.pid).children()
-    return child
+    server = psutil.Process(node.process.pid)
+    eventually(lambda: len(server.children()) == 1, "the node has a materialiser")
+    return server.children()[0]
 
 
 def test_a_follower_whose_log_ends_too_early_gets_a_snapshot(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from durakv.storage.record import HEADER_BYTES, PAYLOAD, FrameBuilder
+from durakv.storage.record import HEADER_BYTES, MARK, PAYLOAD, FrameBuilder
 from durakv.storage.segment import SEGMENT_HEADER_BYTES, SegmentHeader
 from jstyle.sim.atlas import BEYOND_BUDGET, HELIX, MINORITY, Atlas, frames
 from jstyle.sim.disk import DiskOptions, SimDisk
@@ -135,11 +135,15 @@ def test_short_writes_say_so() -> None:
 
 def test_a_lost_write_was_confirmed_and_reads_do_not_notice_before_a_crash() -> None:
     disk, faults = faulty(lost_write=1.0)
+    write_log(disk, 1)
+    assert faults.injected == {}, "nothing proves yet that the record was there"
     write_log(disk, 3)
     assert [f.index for f in frames(disk.names[LOG].data)] == [1, 2, 3]
     assert frames(disk.durable_names[LOG].durable) == []
     assert frames(disk.open(LOG, direct=True).pread(1 << 20, 0)) == []
-    assert faults.injected["lost-write"] == 3 and faults.medium_damaged()
+    assert faults.injected["lost-write"] == 1 and faults.medium_damaged()
+    rest = bytes(disk.durable_names[LOG].durable).rstrip(b"\0")
+    assert rest.count(b"#DK1 ") == 2, "those behind it are there"
 
 
 def test_a_misdirected_write_is_a_good_record_in_anothers_place() -> None:
@@ -149,14 +153,21 @@ def test_a_misdirected_write_is_a_good_record_in_anothers_place() -> None:
     faults.enabled = True
     before = frames(disk.durable_names[LOG].durable)
     file = disk.open(LOG)
-    data = bytes(disk.names[LOG].data[before[0].offset : before[0].offset + before[0].size])
+    builder = FrameBuilder(1, SALT, before[2].offset + before[2].size, 0)
+    builder.add_entry(PAYLOAD, 4, 1, 0, b"0004", 3, 0, 1)
+    data = builder.take()
     file.pwrite(data, before[2].offset + before[2].size)
+    file.fdatasync()
+    assert faults.injected == {}
+    at = builder.offset
+    builder.add_note(MARK, 4, 1, 4, b"")
+    file.pwrite(builder.take(), at)
     file.fdatasync()
     assert faults.injected["misdirected-write"] == 1
     durable = disk.durable_names[LOG].durable
     at = before[2].offset
     assert durable[at : at + len(data)] == data
-    assert not durable[at + len(data) :].strip(b"\0")
+    assert not durable[at + len(data) : at + 2 * len(data)].strip(b"\0")
 
 
 def test_a_stale_read_returns_what_the_write_replaced() -> None:

@@ -34,6 +34,18 @@ class FaultOptions:
     revert_on_fsync_eio: bool = False
 
 
+class Doomed:
+    """A write that the medium lost, or has at ``place`` instead (-1: nowhere); ``former``: what is there instead."""
+
+    __slots__ = ("data", "former", "offset", "place")
+
+    def __init__(self, offset: int, data: bytes, former: bytes, place: int) -> None:
+        self.offset = offset
+        self.data = data
+        self.former = former
+        self.place = place
+
+
 class DiskFaults:
     """The faults of one machine's disk. ``injected`` counts them by name."""
 
@@ -50,6 +62,8 @@ class DiskFaults:
         self.unseen = False
         self.enabled = True
         self.injected: dict[str, int] = {}
+        # By file: shown to be lost only when the log can tell, one at a time.
+        self._doomed: dict[Inode, Doomed] = {}
         # (kind, error number): each makes the next call of that kind fail. Kinds: read, fsync, fsync_dir, write, ...
         self.fail_next: list[tuple[str, int]] = []
 
@@ -123,16 +137,15 @@ class DiskFaults:
         options = self.options
         if not self.enabled or not (options.lost_write or options.misdirected_write):
             return False
-        handled = False
-        for place, op in enumerate(inode.pending):
-            if op[1] == WRITE and self._write_goes_wrong(path, inode, op):
-                handled = True
-                del inode.pending[place]
-                break
-        if handled:
-            inode.sync()
-            inode.diverged = True
-        return handled
+        wrong = None
+        if inode not in self._doomed:
+            wrong = next((found for op in inode.pending if (found := self._goes_wrong(path, inode, op))), None)
+        inode.sync()
+        if wrong is not None:
+            self._doomed[inode] = wrong
+        elif inode in self._doomed:
+            self._come_true(inode, self._doomed[inode])
+        return True
 
     def _fail_sync(self, inode: Inode) -> None:
         """As Linux does: the pages count as clean although not all reached the disk; the next sync says all is well."""
@@ -145,28 +158,49 @@ class DiskFaults:
         if self.options.revert_on_fsync_eio:
             inode.data = bytearray(inode.durable)
 
-    def _write_goes_wrong(self, path: str, inode: Inode, op: Op) -> bool:
-        """Lose a write that the sync will confirm, or put it where another record belongs."""
-        _, _, offset, data = op
+    def _goes_wrong(self, path: str, inode: Inode, op: Op) -> Doomed | None:
+        """Whether a write that is about to be synced is one to lose, or to put where another record belongs."""
+        _, kind, offset, data = op
+        if kind != WRITE:
+            return None
         assert isinstance(data, bytes)
         lost = self._hits(self.options.lost_write)
         misdirected = not lost and self._hits(self.options.misdirected_write)
         if not (lost or misdirected) or not self._all_free(path, inode, data):
-            return False
+            return None
+        former = bytes(inode.durable[offset : offset + len(data)]).ljust(len(data), b"\0")
         if lost:
-            self.count("lost-write")
-            return True
+            return Doomed(offset, data, former, -1)
         # The hard case: a well-formed record in the valid place of another.
         places = [f.offset for f in frames(inode.durable) if self.atlas.may_damage(self.number, f.index)]
         places = [at for at in places if at != offset and at + len(data) <= len(inode.durable)]
-        if not places or not self._range_free(inode, places, len(data)):
-            return False
-        inode.durable[places[-1] : places[-1] + len(data)] = data
-        self.count("misdirected-write")
-        return True
+        return Doomed(offset, data, former, places[-1]) if places else None
 
-    def _range_free(self, inode: Inode, places: list[int], size: int) -> bool:
-        begin = places[-1]
+    def _come_true(self, inode: Inode, doomed: Doomed) -> None:
+        """Once later bytes prove that the write was synced, it was not, or elsewhere; see flip_bit()."""
+        end = doomed.offset + len(doomed.data)
+        if inode.durable[doomed.offset : end] != doomed.data:
+            # Cut off again, with what else a new leader does not have.
+            del self._doomed[inode]
+            return
+        found = frames(inode.durable)
+        newest = max((f.index for f in found if f.is_entry and f.offset < end), default=0)
+        if not newest or max(f.evidence for f in found) < newest:
+            return
+        del self._doomed[inode]
+        at = doomed.place
+        if at < 0:
+            self.count("lost-write")
+        elif self._range_free(inode, at, len(doomed.data)):
+            self.count("misdirected-write")
+            inode.durable[at : at + len(doomed.data)] = doomed.data
+        else:
+            return
+        inode.durable[doomed.offset : end] = doomed.former
+        inode.version += 1
+        inode.diverged = True
+
+    def _range_free(self, inode: Inode, begin: int, size: int) -> bool:
         hit = [f for f in frames(inode.durable) if f.offset < begin + size and begin < f.offset + f.size]
         return all(self.atlas.may_damage(self.number, f.index) for f in hit)
 
