@@ -195,11 +195,19 @@ class Snapshots:
             if refused:
                 # The memory of this node is as before, but Raft's log is the snapshot's by now: it cannot go on.
                 raise refused[0]
-            at = found[0].applied
-            covered = Covered(at.index, at.term, at.chain)
-            checkpoints.log.begin_after(covered, lambda error: self._begun(meta, place, error, done))
+            self._begin(found[0], meta, place, done)
 
         self.disk.submit(unpack, unpacked)
+
+    def _begin(self, info: SnapshotInfo, meta: SnapshotMeta, place: str, done: Done) -> None:
+        log = self.checkpoints.log
+        if not log.idle():
+            # It has left a mark meanwhile, which must not come after the new log either.
+            log.append([], lambda error: self._begin(info, meta, place, done) if error is None else done(error))
+            return
+        at = info.applied
+        covered = Covered(at.index, at.term, at.chain)
+        log.begin_after(covered, lambda error: self._begun(meta, place, error, done))
 
     def _unpack(self, place: str, meta: SnapshotMeta) -> SnapshotInfo:
         """On the log thread: the received file as an environment of this node. Raises StorageError, OSError."""
