@@ -214,7 +214,8 @@ class EtcdHolder:
         if options.user:
             if not self._token:
                 self._waiting[task] = at
-                self._log_in(at)
+                if self._login is None:
+                    self._log_in(at)
                 return
             headers.append(("Authorization", self._token))
         body = json.dumps(ask.body).encode()
