@@ -42,12 +42,12 @@ class Reference:
             self.reader.feed(data)
 
 
-def needs_reprocessing(control: Reference) -> None:
-    """Skip the test where the server is older than 7.2: it serves who waits without executing the request anew."""
+def needs_newer(control: Reference, what: str) -> None:
+    """Skip the test where the server is older than 7.2, and say what goes untested: ``what``."""
     found = re.search(rb"redis_version:(\d+)\.(\d+)", control.raw("INFO", "server"))
     assert found is not None, "no version in INFO"
     if (int(found[1]), int(found[2])) < (7, 2):
-        pytest.skip("what blocked clients get is untested: needs valkey-server, or redis-server 7.2 or later, on PATH")
+        pytest.skip(f"{what} is untested: needs valkey-server, or redis-server 7.2 or later, on PATH")
 
 
 @contextlib.contextmanager

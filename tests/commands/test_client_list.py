@@ -6,7 +6,7 @@ import pytest
 
 from durakv.resp.errors import CommandError
 from tests.commands.fake_services import FakeNode, error, run
-from tests.commands.reference_server import running
+from tests.commands.reference_server import needs_newer, running
 from tests.engine.rig import Client, Rig
 from tests.server.fakes import Bench, command
 
@@ -111,6 +111,7 @@ def test_every_line_is_as_a_stock_server_writes_it() -> None:
     rig = Rig()
     with running() as connect:
         reference = connect()
+        needs_newer(reference, "how CLIENT LIST writes its lines")
         a = rig.client()
         for words in ("CLIENT SETNAME me", "CLIENT SETINFO lib-name lib", "SELECT 2", "WATCH k", "CLIENT NO-TOUCH ON",
                       "SUBSCRIBE x", "UNSUBSCRIBE x", "CLIENT NO-EVICT ON"):  # fmt: skip

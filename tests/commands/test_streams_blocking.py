@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.reference_server import running
+from tests.commands.reference_server import needs_newer, running
 from tests.engine.rig import Client, Rig
 from tests.engine.test_blocking_reference import Theirs
 from tests.replication.test_forward import Pair
@@ -346,6 +346,7 @@ def test_everyone_gets_what_a_stock_server_gives(seed: int) -> None:
     rig = Rig()
     with running() as connect:
         control = connect()
+        needs_newer(control, "what clients that wait for streams get")
         mine = [rig.client() for _ in range(5)]
         theirs = [Theirs(connect()) for _ in range(5)]
         told: list[str] = []

@@ -8,7 +8,7 @@ from random import Random
 import hiredis
 import pytest
 
-from tests.commands.reference_server import Reference, needs_reprocessing, running
+from tests.commands.reference_server import Reference, needs_newer, running
 from tests.engine.rig import Client, Err, Rig
 
 pytestmark = pytest.mark.live
@@ -70,7 +70,7 @@ def test_everyone_gets_what_a_stock_server_gives(seed: int) -> None:
     rig = Rig()
     with running() as connect:
         control = connect()
-        needs_reprocessing(control)
+        needs_newer(control, "what blocked clients get")
         mine: list[Client] = [rig.client() for _ in range(5)]
         theirs = [Theirs(connect()) for _ in range(5)]
         story: list[str] = []

@@ -10,7 +10,7 @@ from random import Random
 import hiredis
 import pytest
 
-from tests.commands.reference_server import needs_reprocessing, running
+from tests.commands.reference_server import needs_newer, running
 from tests.engine.rig import Err
 from tests.engine.test_blocking_reference import KEYS, blocking
 from tests.live.group import Group
@@ -80,7 +80,7 @@ def test_nobody_gets_an_odd_reply(tmp_path: Path, seed: int) -> None:
     random = Random(seed)
     # The reference knows no change of leaders, which a disk that stalls for a second would bring.
     with running() as connect, Group(tmp_path, 3, ["--election-timeout-ms", "4000"]) as group:
-        needs_reprocessing(connect())
+        needs_newer(connect(), "what blocked clients get")
         ports = [random.choice(group.nodes).port for _ in range(CLIENTS)]
         ours = [Client(socket.create_connection(("127.0.0.1", port))) for port in ports]
         theirs = [Client(connect().sock) for _ in range(CLIENTS)]
