@@ -27,8 +27,19 @@ def command(node: Node, *words: object) -> object:
 
 
 def done(node: Node, *words: object) -> None:
-    """One command that must answer OK."""
-    assert command(node, *words) in (b"OK", True)
+    """One command that must answer OK, as soon as the change of members before it is committed."""
+
+    def answered() -> bool:
+        try:
+            assert command(node, *words) in (b"OK", True)
+        except redis.ResponseError as e:
+            # A member is shown as what its leader's log makes it, committed or not.
+            if "is not committed yet; retry" in str(e):
+                return False
+            raise
+        return True
+
+    eventually(answered, f"{words} is taken")
 
 
 def refused(node: Node, *words: object) -> str:
