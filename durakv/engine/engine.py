@@ -120,6 +120,8 @@ class Engine(Outcome):
         # Roles and refusals, as plain attributes for the gate.
         self.leading = False
         self.leader_id = self.term = self.last_proposed = self.rounds = 0
+        # The latest time that a read relied on without an entry that carries it.
+        self.read_ms = 0
         self.reads_now = self.lease_reads = self.single = self.over_memory = False
         self.cluster_enabled = bool(settings.cluster_enabled)
         self.refusal: str | None = None
@@ -210,6 +212,8 @@ class Engine(Outcome):
 
     def gate_reply(self, s: Session, wire: bytes) -> None:
         """Hold ``wire`` and all later replies of ``s`` until log time has passed what the reply relied on."""
+        # The clock may be set back before the entry is proposed.
+        self.read_ms = max(self.read_ms, self.ks.now_ms)
         s.gates += 1
         s.gated.append(wire)
         self.internal(Item(ITEM_TICK, s, None, [], 0, 0, 0))
@@ -269,7 +273,7 @@ class Engine(Outcome):
 
     def _propose(self, batch: Batch) -> None:
         self.batch = Batch()
-        batch.now_ms = max(self.clock.wall_ms(), self.ks.log_ms)
+        batch.now_ms = max(self.clock.wall_ms(), self.ks.log_ms, self.read_ms)
         batch.seed = self.rng.bits64()
         data = encode_batch(batch, batch.now_ms, batch.seed)
         try:

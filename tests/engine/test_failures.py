@@ -210,6 +210,31 @@ def test_a_read_of_an_expired_key_waits_for_log_time_and_keeps_order() -> None:
     rig.check_follower()
 
 
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_key_that_was_read_as_expired_stays_so_though_the_clock_is_set_back(proven: bool) -> None:
+    rig = Rig()
+    rig.consensus.lease = not proven
+    rig.engine.serving_changed(False, not proven)
+    a = rig.client()
+    rig.ask(a, "SET k 1 PX 50")
+    rig.clock.now_ns += 60_000_000
+    # The disk is busy: the entry that carries the time has to wait.
+    rig.consensus.busy = True
+    a.send("GET k")
+    rig.turn()
+    rig.prove()
+    assert a.got() == []
+    wall_ms = rig.clock.wall_ms()
+    rig.clock.wall_ms = lambda: wall_ms - 3_600_000  # type: ignore[method-assign]
+    rig.consensus.busy = False
+    rig.engine.turn_end()
+    rig.settle()
+    assert a.got() == [None]
+    assert rig.ks.log_ms >= wall_ms
+    assert rig.ask(a, "GET k") == [None]
+    rig.check_follower()
+
+
 def test_a_gated_reply_is_withheld_at_demotion() -> None:
     rig = Rig()
     a, b = rig.client(), rig.client()
