@@ -119,9 +119,7 @@ class Engine(Outcome):
         self.dirty: list[Session] = []
         # Roles and refusals, as plain attributes for the gate.
         self.leading = False
-        self.leader_id = self.term = self.last_proposed = self.rounds = 0
-        # The latest time that a read relied on without an entry that carries it.
-        self.read_ms = 0
+        self.leader_id = self.term = self.last_proposed = self.rounds = self.read_ms = 0
         self.reads_now = self.lease_reads = self.single = self.over_memory = False
         self.cluster_enabled = bool(settings.cluster_enabled)
         self.refusal: str | None = None
@@ -212,8 +210,7 @@ class Engine(Outcome):
 
     def gate_reply(self, s: Session, wire: bytes) -> None:
         """Hold ``wire`` and all later replies of ``s`` until log time has passed what the reply relied on."""
-        # The clock may be set back before the entry is proposed.
-        self.read_ms = max(self.read_ms, self.ks.now_ms)
+        self.read_ms = max(self.read_ms, self.ks.now_ms)  # the clock may be set back before the tick is proposed
         s.gates += 1
         s.gated.append(wire)
         self.internal(Item(ITEM_TICK, s, None, [], 0, 0, 0))
